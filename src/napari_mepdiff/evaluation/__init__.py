@@ -1,0 +1,1 @@
+"""How good a reconstruction is, and figures that show it."""

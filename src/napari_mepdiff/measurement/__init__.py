@@ -1,0 +1,1 @@
+"""4D-STEM data: simulated, read, calibrated, validated, looked at."""

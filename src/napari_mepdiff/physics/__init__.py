@@ -1,0 +1,1 @@
+"""Electrons through a specimen: optics, scan, multislice and its likelihood (torch only)."""

@@ -1,0 +1,278 @@
+"""Wavelength, interaction parameter, aperture and aberrations, and the probe they make.
+
+Units: kV, mrad, Å, Å⁻¹. The aperture phase is exp(−iχ) with
+
+    χ(k, φ) = (2π/λ) · [ ½ (λk)² (C10 + C12 cos 2(φ−φ12))
+                        + ⅓ (λk)³ (C21 cos(φ−φ21) + C23 cos 3(φ−φ23))
+                        + ¼ (λk)⁴ C30 ]
+
+(Kirkland 2010, ch. 2; the notation of Krivanek). **Positive C10 is overfocus** here: the beam crosses over
+above the specimen, as in abTEM's ``C10``; PtyRAD's positive ``defocus`` is the opposite.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+# CODATA 2018
+_M0C2_KEV = 510.99895  # electron rest energy
+_HC_KEV_A = 12.398419843  # Planck constant times speed of light
+
+
+def wavelength(energy: float) -> float:
+    """Relativistic electron wavelength in Å.
+
+    Parameters
+    ----------
+    energy : float
+        Beam energy in kV (keV), e.g. 300.
+
+    Raises
+    ------
+    ValueError
+        If the energy is not positive.
+    """
+    if not energy > 0:
+        raise ValueError(f"beam energy must be positive, got {energy} kV")
+    return _HC_KEV_A / math.sqrt(energy * (2 * _M0C2_KEV + energy))
+
+
+def interaction_parameter(energy: float) -> float:
+    """σ_e in rad/(V·Å): a projected potential of 1 V·Å shifts the phase by σ_e (Kirkland 2010, eq. 5.6).
+
+    Parameters
+    ----------
+    energy : float
+        Beam energy in kV.
+    """
+    lam = wavelength(energy)
+    return 2 * math.pi / (lam * energy * 1e3) * (_M0C2_KEV + energy) / (2 * _M0C2_KEV + energy)
+
+
+class Optics(BaseModel):
+    """Electron-optical settings of the illumination. All lengths in Å, angles of aberrations in rad."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    energy: float = Field(300.0, gt=0, le=3000, title="Beam energy", description="kV")
+    semi_angle: float = Field(21.4, gt=0, le=200, title="Convergence semi-angle", description="mrad")
+    overfocus: float = Field(200.0, title="Overfocus C10", description="Å; positive is overfocus")
+    C12: float = Field(0.0, title="Twofold astigmatism", description="Å")
+    phi12: float = Field(0.0, title="Angle of C12", description="rad")
+    C21: float = Field(0.0, title="Coma", description="Å")
+    phi21: float = Field(0.0, title="Angle of C21", description="rad")
+    C23: float = Field(0.0, title="Threefold astigmatism", description="Å")
+    phi23: float = Field(0.0, title="Angle of C23", description="rad")
+    C30: float = Field(5000.0, title="Spherical aberration", description="Å (500 nm = 5000 Å)")
+    soft_edge: float = Field(
+        0.0, ge=0, title="Soft aperture edge", description="width over which the aperture falls off, mrad"
+    )
+
+    @property
+    def wavelength(self) -> float:
+        """Electron wavelength, Å."""
+        return wavelength(self.energy)
+
+    @property
+    def k_max(self) -> float:
+        """Aperture radius in Å⁻¹."""
+        return self.semi_angle * 1e-3 / self.wavelength
+
+
+def frequencies(
+    shape: tuple[int, int], pixel_size: tuple[float, float], device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """Spatial frequencies (ky, kx) in Å⁻¹, DC in the corner, float64, shapes (Ky, 1) and (1, Kx)."""
+    ky = torch.fft.fftfreq(shape[0], pixel_size[0], dtype=torch.float64, device=device)[:, None]
+    kx = torch.fft.fftfreq(shape[1], pixel_size[1], dtype=torch.float64, device=device)[None, :]
+    return ky, kx
+
+
+def aberration_phase(optics: Optics, ky: Tensor, kx: Tensor) -> Tensor:
+    """χ in rad at the frequencies (ky, kx), Å⁻¹; the aperture function carries exp(−iχ).
+
+    The azimuth φ is measured from +x towards +y.
+    """
+    lam = optics.wavelength
+    k2 = ky**2 + kx**2
+    a2 = lam * lam * k2  # squared scattering angle, rad²
+    phi = torch.atan2(ky.expand_as(k2), kx.expand_as(k2))
+    chi = 0.5 * a2 * (optics.overfocus + optics.C12 * torch.cos(2 * (phi - optics.phi12)))
+    chi = chi + a2**1.5 / 3 * (
+        optics.C21 * torch.cos(phi - optics.phi21) + optics.C23 * torch.cos(3 * (phi - optics.phi23))
+    )
+    chi = chi + 0.25 * a2**2 * optics.C30
+    return (2 * math.pi / lam) * chi
+
+
+def aperture(optics: Optics, ky: Tensor, kx: Tensor) -> Tensor:
+    """Amplitude of the condenser aperture, 1 inside and 0 outside; a raised cosine of `soft_edge` mrad."""
+    angle = optics.wavelength * torch.sqrt(ky**2 + kx**2) * 1e3  # mrad
+    if optics.soft_edge == 0:
+        return (angle <= optics.semi_angle).to(ky.dtype)
+    t = ((angle - optics.semi_angle) / optics.soft_edge + 0.5).clamp(0, 1)
+    return 0.5 * (1 + torch.cos(math.pi * t))
+
+
+def probe_from_parameters(
+    optics: Optics,
+    shape: tuple[int, int],
+    pixel_size: tuple[float, float],
+    *,
+    modes: int = 1,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.complex64,
+) -> Tensor:
+    """Probe in real space, centred on pixel (Ky // 2, Kx // 2), total intensity 1.
+
+    Parameters
+    ----------
+    optics : Optics
+        Energy, aperture and aberrations.
+    shape : (Ky, Kx)
+        Window in pixels.
+    pixel_size : (dy, dx)
+        Å.
+    modes : int
+        Number of incoherent modes, see :func:`add_modes`.
+
+    Returns
+    -------
+    Tensor
+        Complex, (modes, Ky, Kx).
+
+    Raises
+    ------
+    ValueError
+        If the aperture does not fit inside the largest frequency that the pixel size allows.
+    """
+    ky, kx = frequencies(shape, pixel_size, device)
+    limit = 0.5 / max(pixel_size)
+    if optics.k_max >= limit:
+        raise ValueError(
+            f"an aperture of {optics.semi_angle:g} mrad ({optics.k_max:.3f} Å⁻¹) does not fit in a detector "
+            f"that ends at {limit:.3f} Å⁻¹: check semi-angle, energy and pixel size"
+        )
+    spectrum = torch.polar(aperture(optics, ky, kx), -aberration_phase(optics, ky, kx))
+    return add_modes(_centre(spectrum), modes).to(dtype)
+
+
+def probe_from_vacuum(
+    pattern: Tensor,
+    optics: Optics,
+    pixel_size: tuple[float, float],
+    *,
+    modes: int = 1,
+    threshold: float = 0.01,
+    dtype: torch.dtype = torch.complex64,
+) -> Tensor:
+    """Probe whose aperture amplitude is the square root of a measured vacuum pattern.
+
+    Parameters
+    ----------
+    pattern : Tensor
+        (Ky, Kx), electrons, DC at (Ky // 2, Kx // 2).
+    optics : Optics
+        Supplies the aberration phase; its aperture is not used.
+    pixel_size : (dy, dx)
+        Real-space pixel size of the window in Å.
+    threshold : float
+        Pixels below this fraction of the brightest are set to zero (detector noise).
+
+    Raises
+    ------
+    ValueError
+        If the pattern has no counts, negative counts or NaN.
+    """
+    pattern = pattern.to(torch.float64)
+    if not torch.isfinite(pattern).all() or (pattern < 0).any() or pattern.sum() <= 0:
+        raise ValueError("a vacuum pattern needs finite, non-negative counts and a positive sum")
+    height, width = pattern.shape
+    ky, kx = frequencies((height, width), pixel_size, pattern.device)
+    amplitude = torch.where(pattern > threshold * pattern.max(), pattern, 0).sqrt()
+    amplitude = torch.fft.ifftshift(amplitude)
+    spectrum = torch.polar(amplitude, -aberration_phase(optics, ky, kx))
+    return add_modes(_centre(spectrum), modes).to(dtype)
+
+
+def probe_from_array(probe: Tensor, *, modes: int | None = None) -> Tensor:
+    """A given probe (Ky, Kx) or (modes, Ky, Kx), complex and centred, normalised to total intensity 1.
+
+    Raises
+    ------
+    ValueError
+        If the array is not complex, not finite or empty of intensity.
+    """
+    if not probe.is_complex():
+        raise ValueError("a probe is a complex array; got a real one (its phase is missing)")
+    probe = probe if probe.ndim == 3 else probe[None]
+    total = probe.abs().square().sum()
+    if not torch.isfinite(total) or total <= 0:
+        raise ValueError("the probe has NaN, infinite or zero intensity")
+    probe = probe / total.sqrt()
+    if modes is not None and modes > probe.shape[0]:
+        return add_modes(probe[0], modes).to(probe.dtype)
+    return probe if modes is None else probe[:modes] / probe[:modes].abs().square().sum().sqrt()
+
+
+def add_modes(probe: Tensor, modes: int, share: float = 0.02) -> Tensor:
+    """Orthonormal incoherent modes from one probe by Hermite-like factors (Thibault and Menzel 2013).
+
+    Mode m > 0 starts with `share` of the intensity; the sum is kept at 1.
+
+    Parameters
+    ----------
+    probe : Tensor
+        Complex (Ky, Kx).
+    modes : int
+        Number of modes, ≥ 1.
+    """
+    if modes < 1:
+        raise ValueError(f"a probe has at least one mode, got {modes}")
+    height, width = probe.shape[-2:]
+    y = torch.arange(height, dtype=torch.float64, device=probe.device)[:, None] - height // 2
+    x = torch.arange(width, dtype=torch.float64, device=probe.device)[None, :] - width // 2
+    basis: list[Tensor] = []
+    order = 0
+    while len(basis) < modes:
+        for i in range(order + 1):
+            mode = probe * y**i * x ** (order - i)
+            for other in basis:  # Gram-Schmidt
+                mode = mode - (other.conj() * mode).sum() * other
+            basis.append(mode / mode.abs().square().sum().sqrt())
+            if len(basis) == modes:
+                break
+        order += 1
+    power = torch.full((modes,), share, dtype=torch.float64, device=probe.device)
+    power[0] = 1 - share * (modes - 1)
+    if power[0] <= 0:
+        raise ValueError(f"{modes} modes of {share:.0%} leave nothing for the first")
+    return torch.stack(basis) * power.sqrt()[:, None, None]
+
+
+def _centre(spectrum: Tensor) -> Tensor:
+    """Corner-DC aperture function to a centred real-space probe of total intensity 1 (complex128)."""
+    probe = torch.fft.fftshift(torch.fft.ifft2(spectrum, norm="ortho"))
+    return probe / probe.abs().square().sum().sqrt()
+
+
+def shift_ramp(shift: Tensor, length: int) -> Tensor:
+    """exp(−2πi·f·shift) for the signed integer frequencies f/length; shifts by `shift` pixels.
+
+    Parameters
+    ----------
+    shift : Tensor
+        (B,) pixels.
+
+    Returns
+    -------
+    Tensor
+        complex128, (B, length).
+    """
+    f = torch.fft.fftfreq(length, dtype=torch.float64, device=shift.device)
+    return torch.polar(torch.ones((), dtype=torch.float64, device=shift.device),
+                       -2 * math.pi * shift.double()[:, None] * f)

@@ -1,0 +1,1 @@
+"""From measurement to volume: every solver is a generator of frames."""

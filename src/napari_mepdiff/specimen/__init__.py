@@ -1,0 +1,1 @@
+"""Crystals and the phase volumes that they become."""
