@@ -1,6 +1,6 @@
 """The multislice likelihood on CPU cores: FFTW for the transforms, one compiled pass for all that lies between.
 
-Each thread takes positions one at a time, so that its wave (128 KB at 128²) stays in the core's own cache from the
+Each thread takes a few positions at a time, so that its waves (128 KB) stay in the core's own cache from the
 probe to the detector and back. The arithmetic is that of ``multislice.py``, held to it in the tests; this file only
 orders it for the cache: per slice two transforms, and one pass over the pixels on the way in, one on the way out.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -20,60 +21,75 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .multislice import Multislice
+from .optics import shift_ramp
 
 _PLAN_LOCK = threading.Lock()  # FFTW plans one at a time
+_BLOCK_PIXELS = 128 * 128  # of a block of waves: what a core's own cache holds
 _jit = njit(nogil=True, fastmath=True, cache=True, error_model="numpy")
 
 
 @_jit
 def _modulate(out: Any, a: Any, ry: Any, rx: Any) -> None:
-    """out = a · ry · rx for (M, K, L) waves and one factor per row and column."""
-    for m in range(a.shape[0]):
-        for i in range(a.shape[1]):
-            f = ry[i]
-            for j in range(a.shape[2]):
-                out[m, i, j] = a[m, i, j] * (f * rx[j])
+    """out[b] = a · ry[b] · rx[b] for waves (B, M, K, L), a spectrum (M, K, L) and factors per row and column."""
+    for b in range(out.shape[0]):
+        for m in range(a.shape[0]):
+            for i in range(a.shape[1]):
+                f = ry[b, i]
+                for j in range(a.shape[2]):
+                    out[b, m, i, j] = a[m, i, j] * (f * rx[b, j])
 
 
 @_jit
-def _transmit(out: Any, wave: Any, canvas: Any, y: int, x: int) -> None:
+def _transmit(out: Any, wave: Any, canvas: Any, corner: Any) -> None:
     """out = wave · canvas window."""
-    for m in range(wave.shape[0]):
-        for i in range(wave.shape[1]):
-            row = canvas[y + i, x : x + wave.shape[2]]
-            for j in range(wave.shape[2]):
-                out[m, i, j] = wave[m, i, j] * row[j]
+    for b in range(wave.shape[0]):
+        y, x = corner[b]
+        for m in range(wave.shape[1]):
+            for i in range(wave.shape[2]):
+                row = canvas[y + i, x : x + wave.shape[3]]
+                for j in range(wave.shape[3]):
+                    out[b, m, i, j] = wave[b, m, i, j] * row[j]
 
 
 @_jit
 def _multiply(wave: Any, h: Any) -> None:
     """wave *= h."""
-    for m in range(wave.shape[0]):
-        for i in range(wave.shape[1]):
-            for j in range(wave.shape[2]):
-                wave[m, i, j] *= h[i, j]
+    for b in range(wave.shape[0]):
+        for m in range(wave.shape[1]):
+            for i in range(wave.shape[2]):
+                for j in range(wave.shape[3]):
+                    wave[b, m, i, j] *= h[i, j]
 
 
 @_jit
-def _multiply_conj(wave: Any, h: Any) -> None:
-    """wave *= conj(h)."""
-    for m in range(wave.shape[0]):
-        for i in range(wave.shape[1]):
-            for j in range(wave.shape[2]):
-                wave[m, i, j] *= np.conj(h[i, j])
-
-
-@_jit
-def _absorb(chi: Any, before: Any, canvas: Any, acc: Any, y: int, x: int) -> None:
+def _absorb(chi: Any, before: Any, canvas: Any, acc: Any, corner: Any) -> None:
     """acc window += conj(before) · chi (summed over modes); chi *= conj(canvas window)."""
-    for m in range(chi.shape[0]):
-        for i in range(chi.shape[1]):
-            row = canvas[y + i, x : x + chi.shape[2]]
-            total = acc[y + i, x : x + chi.shape[2]]
-            for j in range(chi.shape[2]):
-                c = chi[m, i, j]
-                total[j] += np.conj(before[m, i, j]) * c
-                chi[m, i, j] = c * np.conj(row[j])
+    for b in range(chi.shape[0]):
+        y, x = corner[b]
+        for m in range(chi.shape[1]):
+            for i in range(chi.shape[2]):
+                row = canvas[y + i, x : x + chi.shape[3]]
+                total = acc[y + i, x : x + chi.shape[3]]
+                for j in range(chi.shape[3]):
+                    c = chi[b, m, i, j]
+                    total[j] += np.conj(before[b, m, i, j]) * c
+                    chi[b, m, i, j] = c * np.conj(row[j])
+
+
+@_jit
+def _absorb_phase(chi: Any, before: Any, canvas: Any, acc: Any, corner: Any) -> None:
+    """For a pure phase object: chi *= conj(canvas window); acc window += Im(conj(before) · chi), a real sum."""
+    for b in range(chi.shape[0]):
+        y, x = corner[b]
+        for m in range(chi.shape[1]):
+            for i in range(chi.shape[2]):
+                row = canvas[y + i, x : x + chi.shape[3]]
+                total = acc[y + i, x : x + chi.shape[3]]
+                for j in range(chi.shape[3]):
+                    c = chi[b, m, i, j] * np.conj(row[j])
+                    p = before[b, m, i, j]
+                    total[j] += p.real * c.imag - p.imag * c.real
+                    chi[b, m, i, j] = c
 
 
 @_jit
@@ -164,15 +180,15 @@ def _scale_waves(psi: Any, g: Any, scale2: Any) -> None:
 
 @dataclass
 class _Workspace:
-    """One thread's buffers and plans; the canvases are shared, the accumulators are not."""
+    """One thread's buffers and plans for a block of B positions."""
 
-    before: NDArray[np.complex64]
-    work: NDArray[np.complex64]
+    before: NDArray[np.complex64]  # (D, B, M, Ky, Kx)
+    work: NDArray[np.complex64]  # (B, M, Ky, Kx)
     forward: Any
     inverse: Any
     into: list[Any]  # inverse transforms out of `work` into before[s]
     pixels: NDArray[np.float32]  # (2, Ky, Kx): intensities, then dL/dI; scratch for the logarithm
-    acc: NDArray[np.complex64] | None = None
+    acc: NDArray[Any] | None = None  # (D, Hp, Wp): complex with a band limit, real without
 
 
 class CpuEngine:
@@ -193,58 +209,70 @@ class CpuEngine:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.threads = threads or cores
         size = model.windows.window[0] * model.windows.window[1]
+        # small windows go through several at a time, so that what Python does between passes stays small
+        self.block = max(1, _BLOCK_PIXELS // (modes * size))
         # FFTW does not normalise: 1/size of every forward-inverse pair goes into the propagator
         unique = {id(h): np.ascontiguousarray((h / size).numpy()) for h in model.propagators}
+        conjugate = {key: np.conj(h) for key, h in unique.items()}
         self._h = [unique[id(h)] for h in model.propagators]
-        self._scale = 1.0 / size**0.5
-        self._spaces: list[_Workspace] = []
+        self._h_conj = [conjugate[id(h)] for h in model.propagators]
+        self._scale2 = np.float32(1.0 / size)
+        self._spaces: dict[tuple[int, int], _Workspace] = {}
 
     def bytes_per_thread(self) -> int:
         """Buffers of one thread, in bytes."""
-        wave = self.modes * self.model.windows.window[0] * self.model.windows.window[1] * 8
+        wave = self.block * self.modes * self.model.windows.window[0] * self.model.windows.window[1] * 8
         canvas = self.model.slices * self.model.windows.padded[0] * self.model.windows.padded[1] * 8
         return wave * (self.model.slices + 1) + canvas
 
-    def _space(self, i: int) -> _Workspace:
-        with _PLAN_LOCK:
-            while len(self._spaces) <= i:
-                import pyfftw
+    def _space(self, thread: int, block: int) -> _Workspace:
+        key = (thread, block)
+        if key not in self._spaces:
+            import pyfftw
 
-                shape = (self.modes, *self.model.windows.window)
+            with _PLAN_LOCK:
+                shape = (block, self.modes, *self.model.windows.window)
                 before = pyfftw.zeros_aligned((self.model.slices, *shape), dtype="complex64")
                 work = pyfftw.zeros_aligned(shape, dtype="complex64")
-                plan: dict[str, Any] = {"axes": (1, 2), "flags": ("FFTW_MEASURE",)}
-                self._spaces.append(
-                    _Workspace(
-                        before=before,
-                        work=work,
-                        pixels=np.empty((2, *shape[1:]), np.float32),
-                        forward=pyfftw.FFTW(work, work, **plan),
-                        inverse=pyfftw.FFTW(work, work, direction="FFTW_BACKWARD", **plan),
-                        into=[
-                            pyfftw.FFTW(work, b, direction="FFTW_BACKWARD",
-                                        axes=(1, 2), flags=("FFTW_MEASURE", "FFTW_DESTROY_INPUT"))
-                            for b in before
-                        ],
-                    )
+                plan: dict[str, Any] = {"axes": (2, 3), "flags": ("FFTW_MEASURE", "FFTW_DESTROY_INPUT")}
+                self._spaces[key] = _Workspace(
+                    before=before,
+                    work=work,
+                    pixels=np.empty((2, *shape[2:]), np.float32),
+                    forward=pyfftw.FFTW(work, work, **plan),
+                    inverse=pyfftw.FFTW(work, work, direction="FFTW_BACKWARD", **plan),
+                    into=[pyfftw.FFTW(work, b, direction="FFTW_BACKWARD", **plan) for b in before],
                 )
-        return self._spaces[i]
+        return self._spaces[key]
+
+    def patterns(
+        self, canvas: Tensor, spectrum: Tensor, index: NDArray[np.int64], fraction: Tensor, background: float
+    ) -> Tensor:
+        """Modelled intensities (B, Ky, Kx), DC in the corner; arguments as in :meth:`run`."""
+        out = np.empty((len(index), *self.model.windows.window), np.float32)
+
+        def finish(space: _Workspace, block: slice, _thread: int) -> None:
+            for b, target in enumerate(out[block]):
+                _intensity(space.work[b], target, self._scale2, np.float32(background))
+
+        self._sweep(canvas, spectrum, index, fraction, finish)
+        return torch.from_numpy(out)
 
     def run(
         self,
         canvas: Tensor,
         spectrum: Tensor,
         index: NDArray[np.int64],
-        counts: Any,
+        fraction: Tensor,
+        background: float,
+        counts: Tensor,
         weight: Tensor | None,
         misfit: str,
-        background: float,
         *,
         volume: bool = True,
         probe: bool = False,
-        fraction: Tensor,
     ) -> tuple[float, Tensor | None, Tensor | None]:
-        """Loss, accumulated Σ conj(ψ)χ (D, Hp, Wp), and the spectra of ∂L/∂ψ₀* (N, M, Ky, Kx) if `probe`.
+        """Loss, what the volume's gradient is made from, and the spectra of ∂L/∂ψ₀* (B, M, Ky, Kx) if `probe`.
 
         Parameters
         ----------
@@ -254,100 +282,109 @@ class CpuEngine:
             Fourier transform of the probe, (M, Ky, Kx).
         index : array of int
             Positions to visit.
+        fraction : Tensor
+            Sub-pixel remainders of all positions, (N, 2).
         counts : Tensor
-            Patterns (N_all, Ky, Kx), DC in the corner; or None for the forward model alone, whose patterns come back
-            in place of the accumulator.
-        """
-        model = self.model
-        ramps_y, ramps_x = _ramps(model, fraction[torch.as_tensor(index)])
-        corner = model.windows.corner[torch.as_tensor(index)].numpy()
-        spec = np.ascontiguousarray((spectrum / (spectrum.shape[-1] * spectrum.shape[-2])).numpy())
-        t = canvas.numpy()
-        height, width = model.windows.window
-        w = np.ones((height, width), np.float32) if weight is None else weight.numpy()
-        data = None if counts is None else counts.numpy()
-        scale2, dark = np.float32(self._scale**2), np.float32(background)
-        patterns = np.empty((len(index), height, width), np.float32) if data is None else None
-        waves = np.empty((len(index), self.modes, height, width), np.complex64) if probe else None
-        threads = min(self.threads, max(1, len(index)))
-        losses = [0.0] * len(index)
-        last = model.slices - 1
+            All patterns (N, Ky, Kx), DC in the corner.
+        weight : Tensor or None
+            Detector weights, DC in the corner.
+        misfit : 'intensity', 'amplitude' or 'poisson'
+            The Poisson loss leaves out what depends on the counts alone.
 
-        def one(space: _Workspace, n: int) -> None:
-            y, x = int(corner[n, 0]), int(corner[n, 1])
-            work, before = space.work, space.before
-            _modulate(work, spec, ramps_y[n], ramps_x[n])
-            space.into[0].execute()
-            for s in range(last):
-                _transmit(work, before[s], t[s], y, x)
-                space.forward.execute()
-                _multiply(work, self._h[s])
-                space.into[s + 1].execute()
-            _transmit(work, before[last], t[last], y, x)
-            space.forward.execute()
-            if patterns is not None:
-                _intensity(work, patterns[n], scale2, dark)
-                return
+        Returns
+        -------
+        loss : float
+        total : Tensor or None
+            (D, Hp, Wp): Σ conj(ψ)χ (complex) with a band limit, else Σ Im(conj(tψ)χ) (real).
+        waves : Tensor or None
+        """
+        t, data = canvas.numpy(), counts.numpy()
+        w = np.ones(self.model.windows.window, np.float32) if weight is None else weight.numpy()
+        losses = np.zeros(len(index))
+        waves = np.empty((len(index), self.modes, *self.model.windows.window), np.complex64) if probe else None
+        corner = self.model.windows.corner[torch.as_tensor(index)].numpy()
+        phase_only = self.model.band_limit is None
+        absorb = _absorb_phase if phase_only else _absorb
+        accumulators: dict[int, NDArray[Any]] = {}
+        last = self.model.slices - 1
+
+        def finish(space: _Workspace, block: slice, thread: int) -> None:
+            work = space.work
             v, scratch = space.pixels
-            _intensity(work, v, scale2, dark)
-            if misfit == "intensity":
-                losses[n] = _misfit_intensity(v, data[index[n]], w)
-            elif misfit == "amplitude":
-                losses[n] = _misfit_amplitude(v, data[index[n]], w)
-            else:
-                _log(v, v.view(np.int32), scratch, scratch.view(np.int32))
-                losses[n] = _misfit_poisson(v, data[index[n]], w, scratch)
-            _scale_waves(work, v, scale2)
-            if space.acc is None and waves is None:
+            for b, n in enumerate(range(block.start, block.stop)):
+                _intensity(work[b], v, self._scale2, np.float32(background))
+                if misfit == "intensity":
+                    losses[n] = _misfit_intensity(v, data[index[n]], w)
+                elif misfit == "amplitude":
+                    losses[n] = _misfit_amplitude(v, data[index[n]], w)
+                else:
+                    _log(v, v.view(np.int32), scratch, scratch.view(np.int32))
+                    losses[n] = _misfit_poisson(v, data[index[n]], w, scratch)
+                _scale_waves(work[b], v, self._scale2)
+            if not (volume or probe):
                 return
+            acc = accumulators.get(thread)
+            if acc is None:
+                acc = accumulators[thread] = np.zeros(t.shape, np.float32 if phase_only else np.complex64)
             space.inverse.execute()
-            assert space.acc is not None
             for s in range(last, -1, -1):
-                _absorb(work, before[s], t[s], space.acc[s], y, x)
+                absorb(work, space.before[s], t[s], acc[s], corner[block])
                 if s > 0:
                     space.forward.execute()
-                    _multiply_conj(work, self._h[s - 1])
+                    _multiply(work, self._h_conj[s - 1])
                     space.inverse.execute()
             if waves is not None:
                 space.forward.execute()
-                waves[n] = work
+                waves[block] = work
+
+        self._sweep(canvas, spectrum, index, fraction, finish)
+        total = None
+        if volume:
+            # in the order of the threads, so that a run repeats bit for bit
+            first, *others = (accumulators[i] for i in sorted(accumulators))
+            for other in others:
+                first += other
+            total = torch.from_numpy(first)
+        return float(losses.sum()), total, None if waves is None else torch.from_numpy(waves)
+
+    def _sweep(
+        self,
+        canvas: Tensor,
+        spectrum: Tensor,
+        index: NDArray[np.int64],
+        fraction: Tensor,
+        finish: Callable[[_Workspace, slice, int], None],
+    ) -> None:
+        """Forward model over all of `index`; `finish` takes each block's waves at the detector."""
+        at = torch.as_tensor(index)
+        height, width = self.model.windows.window
+        ramps_y = shift_ramp(fraction[at, 0], height).to(torch.complex64).numpy()
+        ramps_x = shift_ramp(fraction[at, 1], width).to(torch.complex64).numpy()
+        corner = self.model.windows.corner[at].numpy()
+        spec = np.ascontiguousarray((spectrum / (height * width)).numpy())
+        t = canvas.numpy()
+        threads = max(1, min(self.threads, len(index)))
+        size = max(1, min(self.block, len(index) // threads))
+        blocks = [slice(i, min(i + size, len(index))) for i in range(0, len(index), size)]
+        last = self.model.slices - 1
 
         def work_through(thread: int) -> None:
-            space = self._space(thread)
-            need = volume or probe
-            if not need or patterns is not None:
-                space.acc = None
-            elif space.acc is None or space.acc.shape != t.shape:
-                space.acc = np.zeros(t.shape, np.complex64)
-            else:
-                space.acc[...] = 0
-            for n in range(thread, len(index), threads):
-                one(space, n)
+            for block in blocks[thread::threads]:
+                space = self._space(thread, block.stop - block.start)
+                work, before, corners = space.work, space.before, corner[block]
+                _modulate(work, spec, ramps_y[block], ramps_x[block])
+                space.into[0].execute()
+                for s in range(last):
+                    _transmit(work, before[s], t[s], corners)
+                    space.forward.execute()
+                    _multiply(work, self._h[s])
+                    space.into[s + 1].execute()
+                _transmit(work, before[last], t[last], corners)
+                space.forward.execute()
+                finish(space, block, thread)
 
         if threads == 1:
             work_through(0)
         else:
             with ThreadPoolExecutor(threads) as pool:
                 list(pool.map(work_through, range(threads)))
-        if patterns is not None:
-            return 0.0, torch.from_numpy(patterns), None
-        total = None
-        if volume:
-            first = self._spaces[0].acc
-            assert first is not None
-            for space in self._spaces[1:threads]:
-                assert space.acc is not None
-                first += space.acc
-            total = torch.from_numpy(first)
-        return float(np.sum(losses)), total, None if waves is None else torch.from_numpy(waves)
-
-
-def _ramps(model: Multislice, fraction: Tensor) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
-    """Row and column factors of the sub-pixel shifts, (N, Ky) and (N, Kx)."""
-    from .optics import shift_ramp
-
-    height, width = model.windows.window
-    return (
-        shift_ramp(fraction[:, 0], height).to(torch.complex64).numpy(),
-        shift_ramp(fraction[:, 1], width).to(torch.complex64).numpy(),
-    )

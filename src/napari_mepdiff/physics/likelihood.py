@@ -262,11 +262,9 @@ class Likelihood:
         index = self._index(batch)
         _, canvas = self.model.transmission(self._volume(volume))
         if self._on_cores:
-            _, out, _ = self._engine.run(
-                canvas, self._spectrum, index, None, None, self.misfit, self.background,
-                fraction=self.model.windows.fraction,
+            out = self._engine.patterns(
+                canvas, self._spectrum, index, self.model.windows.fraction, self.background
             )
-            assert out is not None
         else:
             out = torch.cat([self._forward_torch(canvas, part)[2] for part in self._chunks(index, self.chunk)])
         return torch.fft.fftshift(out, dim=(-2, -1))
@@ -310,8 +308,8 @@ class Likelihood:
         self, canvas: Tensor, index: NDArray[np.int64], volume: bool, waves: bool
     ) -> tuple[float, Tensor | None, Tensor | None]:
         return self._engine.run(
-            canvas, self._spectrum, index, self._counts, self._weight, self.misfit, self.background,
-            volume=volume, probe=waves, fraction=self.model.windows.fraction,
+            canvas, self._spectrum, index, self.model.windows.fraction, self.background,
+            self._counts, self._weight, self.misfit, volume=volume, probe=waves,
         )
 
     def _run_torch(

@@ -157,7 +157,9 @@ class Multislice:
         return free, self.windows.pad(self.limit(free)).contiguous()
 
     def volume_gradient(self, free: Tensor, accumulated: Tensor) -> Tensor:
-        """∂L/∂x (D, H, W) from G = Σ_p conj(ψ_p) ∂L/∂(t ψ_p)*, (D, Hp, Wp) complex."""
+        """∂L/∂x (D, H, W) from G = Σ_p conj(ψ_p) ∂L/∂(t ψ_p)*, (D, Hp, Wp) complex, or from its Im(conj(t) G)."""
+        if not accumulated.is_complex():
+            return 2 * self.windows.fold(accumulated)
         g = self.limit(self.windows.fold(accumulated))
         return 2 * (free.real * g.imag - free.imag * g.real)  # 2 Im(conj(t) G)
 
