@@ -83,6 +83,8 @@ class FourDSTEM:
         Å, (y, x); the regular raster of the calibration if not given.
     boundary : 'periodic' or 'extended'
         How the specimen goes on beyond the scanned field.
+    canvas : (H, W), optional
+        Voxels of the periodic field; the scan does not tell it.
     mask : (Ky, Kx) array, optional
         Detector pixels to use (1) or not (0).
     probe : (M, Ky, Kx) complex array, optional
@@ -102,6 +104,7 @@ class FourDSTEM:
     optics: Optics | None = None
     positions: NDArray[np.float64] | None = None
     boundary: Boundary = "extended"
+    canvas: tuple[int, int] | None = None
     mask: NDArray[np.float32] | None = None
     probe: NDArray[np.complex64] | None = None
     truth: Volume | None = None

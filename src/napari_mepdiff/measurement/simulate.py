@@ -135,6 +135,7 @@ def simulate(crystal: Atoms, conditions: Conditions | None = None, progress: Pro
         optics=c.optics,
         positions=positions,
         boundary="periodic" if c.geometry == "paper" else "extended",
+        canvas=shape,
         truth=truth,
         truth_atoms=atoms_in(box, truth),
         band_limit=2 / 3,

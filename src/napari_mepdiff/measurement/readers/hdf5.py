@@ -3,7 +3,7 @@
 Own layout, version 1 (every group but ``patterns`` may be absent)::
 
     /                  attrs: format "mepdiff-4dstem", version, calibration (JSON), optics (JSON), boundary,
-                       band_limit, provenance (JSON)
+                       canvas (H, W), band_limit, provenance (JSON)
     /patterns          (Ny, Nx, Ky, Kx), counts or electrons, DC at (Ky // 2, Kx // 2); Fletcher-32 checksums
     /positions         (N, 2) float64, Å, (y, x)
     /mask              (Ky, Kx) float32
@@ -59,6 +59,8 @@ def save(data: FourDSTEM, path: str | Path, compression: int = 4) -> None:
         attrs["provenance"] = json.dumps(plain(data.provenance), default=str)
         if data.optics is not None:
             attrs["optics"] = data.optics.model_dump_json()
+        if data.canvas is not None:
+            attrs["canvas"] = data.canvas
         if data.band_limit is not None:
             attrs["band_limit"] = data.band_limit
         for name in ("positions", "mask", "probe"):
@@ -133,12 +135,22 @@ def _own(file: h5py.File, name: str) -> FourDSTEM:
         Calibration.model_validate_json(file.attrs["calibration"]),
         optics=Optics.model_validate_json(file.attrs["optics"]) if "optics" in file.attrs else None,
         boundary=boundary,
+        canvas=_canvas(file, name),
         truth=truth,
         truth_atoms=atoms,
         band_limit=None if limit is None else float(limit),
         provenance=dict(json.loads(file.attrs["provenance"])),
         **optional,  # type: ignore[arg-type]
     )
+
+
+def _canvas(file: h5py.File, name: str) -> tuple[int, int] | None:
+    if "canvas" not in file.attrs:
+        return None
+    values = np.asarray(file.attrs["canvas"])
+    if values.shape != (2,) or values.dtype.kind not in "ui" or values.min() < 1 or values.max() > 1 << 20:
+        raise ReadError(f"{name}: a canvas of {values} is not possible")
+    return int(values[0]), int(values[1])
 
 
 def _find_py4dstem(file: h5py.File) -> h5py.Group | None:
