@@ -98,7 +98,7 @@ class Likelihood:
         None for off; 2/3 as abTEM has it.
     detector_stride : 1 or 2
         2 takes every second detector pixel, which equals a window of half the size: a preview at a quarter of the
-        arithmetic, good as long as the probe fits in the half window.
+        arithmetic, exact where the canvas repeats with the half window and else good as long as the probe fits in it.
     background : float
         Electrons per pixel added to the model; keeps logarithm and root finite.
     memory : int
@@ -456,9 +456,14 @@ def _every_second(x: Any) -> Any:
 
 
 def _half_window(probe: Tensor) -> Tensor:
-    """Central half of the probe, scaled so that the sampled pattern keeps its values."""
+    """The probe whose spectrum is every second pixel of this one's: the window folded onto its central half.
+
+    Scaled so that the sampled pattern keeps its values.
+    """
     height, width = probe.shape[-2:]
-    return probe[..., height // 4 : height // 4 + height // 2, width // 4 : width // 4 + width // 2] / 2
+    moved = torch.roll(probe, (-(height // 4), -(width // 4)), dims=(-2, -1))
+    folded = moved.reshape(*probe.shape[:-2], 2, height // 2, 2, width // 2).sum(dim=(-4, -2))
+    return folded / 2
 
 
 def _check(data: Tensor, probe: Tensor, positions: Tensor, shape: tuple[int, int, int]) -> None:
