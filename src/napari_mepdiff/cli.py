@@ -1,0 +1,492 @@
+"""`mepdiff …`: parse, call, print. Everything heavy is imported by the command that uses it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from .evaluation.metrics import Scores
+    from .measurement.dataset import FourDSTEM
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Multislice electron ptychography: simulate, look, reconstruct, judge, export.",
+)
+
+
+def main() -> None:
+    """Entry point: errors of the user's making are a line, not a traceback."""
+    import sys
+
+    try:
+        app(standalone_mode=True)
+    except (ValueError, OSError, KeyError, MemoryError, ArithmeticError) as error:
+        if "--debug" in sys.argv:
+            raise
+        text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"mepdiff: {text}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("mepdiff: stopped", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _pair(text: str | None, what: str, kind: type = float) -> tuple[Any, Any] | None:
+    if text is None:
+        return None
+    parts = text.replace("x", ",").split(",")
+    try:
+        values = tuple(kind(p) for p in parts)
+    except ValueError:
+        raise typer.BadParameter(f"{what}: give one or two numbers, like 0.5 or 0.5,0.4; got {text!r}") from None
+    if len(values) == 1:
+        values = values * 2
+    if len(values) != 2:
+        raise typer.BadParameter(f"{what}: give one or two numbers; got {text!r}")
+    return values
+
+
+def _range(text: str | None, what: str) -> slice:
+    if text is None:
+        return slice(None)
+    try:
+        low, high = (int(p) if p else None for p in text.split(":"))
+    except ValueError:
+        raise typer.BadParameter(f"{what}: give a range like 2:6; got {text!r}") from None
+    return slice(low, high)
+
+
+def _zone(text: str) -> Any:
+    if text in ("a", "b", "c"):
+        return text
+    try:
+        values = tuple(float(p) for p in text.replace(" ", ",").split(","))
+    except ValueError:
+        values = ()
+    if len(values) != 3:
+        raise typer.BadParameter(f"zone axis: give a, b, c or three indices like 1,1,0; got {text!r}")
+    return values
+
+
+def _free(path: Path, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; choose another name or add --overwrite")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {path.parent} does not exist")
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    if version:
+        from . import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def simulate(
+    crystal: Annotated[str, typer.Argument(help="CIF file, or TABLE.parquet::ID")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="HDF5 file to write")],
+    zone_axis: Annotated[str, typer.Option(help="a, b, c or indices like 1,1,0")] = "c",
+    rotation: Annotated[float, typer.Option(help="in-plane rotation, degrees")] = 0.0,
+    geometry: Annotated[str, typer.Option(help="paper (periodic) or extended")] = "paper",
+    slices: Annotated[int, typer.Option(help="slices of the specimen")] = 8,
+    slice_thickness: Annotated[float, typer.Option(help="Å")] = 1.6,
+    pixel: Annotated[float, typer.Option(help="lateral voxel, Å")] = 0.2,
+    scan: Annotated[str, typer.Option(help="positions, NY,NX")] = "26,26",
+    step: Annotated[str, typer.Option(help="scan step, Å")] = "0.512",
+    detector: Annotated[int, typer.Option(help="detector pixels a side")] = 128,
+    energy: Annotated[float, typer.Option(help="kV")] = 300.0,
+    semi_angle: Annotated[float, typer.Option(help="mrad")] = 21.4,
+    overfocus: Annotated[float, typer.Option(help="C10, Å; positive is overfocus")] = 200.0,
+    cs: Annotated[float, typer.Option(help="C30, Å")] = 5000.0,
+    dose: Annotated[float, typer.Option(help="e/Å²; 0 for noise-free")] = 1e6,
+    vacancies: Annotated[float, typer.Option(help="fraction of atoms left out")] = 0.01,
+    members: Annotated[int, typer.Option(help="frozen-phonon and incoherence configurations")] = 1,
+    vibration: Annotated[float, typer.Option(help="rms displacement, Å")] = 0.0,
+    focal_spread: Annotated[float, typer.Option(help="rms, Å")] = 0.0,
+    source_size: Annotated[float, typer.Option(help="rms, Å")] = 0.0,
+    seed: Annotated[int, typer.Option(help="of noise and vacancies")] = 0,
+    overwrite: Annotated[bool, typer.Option(help="replace the output")] = False,
+) -> None:
+    """Record a crystal: 4D-STEM data with ground truth, by abTEM."""
+    _free(output, overwrite)
+    from .measurement.readers.hdf5 import save
+    from .measurement.simulate import Conditions
+    from .measurement.simulate import simulate as record
+    from .physics.optics import Optics
+    from .physics.scan import Raster
+    from .specimen.crystal import from_table, load_crystal
+
+    if "::" in crystal:
+        table, identifier = crystal.rsplit("::", 1)
+        cell = from_table(table, identifier)
+    else:
+        cell = load_crystal(crystal)
+        cell.info["source"] = Path(crystal).name
+    if geometry not in ("paper", "extended"):
+        raise typer.BadParameter(f"geometry is paper or extended; got {geometry!r}")
+    shape = _pair(scan, "scan", int)
+    assert shape is not None
+    conditions = Conditions(
+        optics=Optics(energy=energy, semi_angle=semi_angle, overfocus=overfocus, C30=cs),
+        scan=Raster(shape=shape, step=_pair(step, "step")),  # type: ignore[arg-type]
+        geometry=geometry, slices=slices, voxel_size=(slice_thickness, pixel, pixel), detector=detector,  # type: ignore
+        field=(detector // 2, detector // 2), dose=dose or None, vacancies=vacancies, members=members,
+        vibration=vibration, focal_spread=focal_spread, source_size=source_size, seed=seed, zone_axis=_zone(zone_axis),
+        rotation=rotation,
+    )
+    with _progress("simulating") as advance:
+        data = record(cell, conditions, advance)
+    save(data, output)
+    print(f"{output}: {data.shape[0]} × {data.shape[1]} patterns of {data.shape[2]} × {data.shape[3]} px, "
+          f"{output.stat().st_size / 1e6:.1f} MB, with ground truth {data.truth.shape if data.truth else None}")
+
+
+@app.command()
+def info(
+    file: Annotated[Path, typer.Argument(help="4D-STEM data or a volume")],
+    scan: Annotated[str | None, typer.Option(help="scan shape NY,NX for a list of patterns")] = None,
+    dataset: Annotated[str | None, typer.Option(help="which array of the file")] = None,
+    quick: Annotated[bool, typer.Option(help="do not read the patterns")] = False,
+    image: Annotated[Path | None, typer.Option(help="write PACBED, bright and dark field to this picture")] = None,
+) -> None:
+    """What a file holds, its calibration, and what is wrong with it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not scan and not dataset and (volume := _as_volume(file)) is not None:
+        v = volume
+        console.print(f"[bold]{file.name}[/]: volume {v.shape}, voxels {' × '.join(f'{n:g}' for n in v.voxel_size)} Å, "
+                      f"{v.array.min():.3f} to {v.array.max():.3f} {v.unit}")
+        return
+    data = _open(file, scan, dataset)
+    table = Table(show_header=False, box=None)
+    c = data.calibration
+
+    def unit(value: Any, text: str) -> str:
+        return "[yellow]not known[/]" if value is None else text.format(value)
+
+    rows = [
+        ("format", data.provenance["source"]["format"]),
+        ("scan", f"{data.shape[0]} × {data.shape[1]} positions"),
+        ("detector", f"{data.shape[2]} × {data.shape[3]} px, {data.data.dtype}, {data.nbytes / 1e6:,.1f} MB"),
+        ("energy", unit(c.energy, "{:g} kV")),
+        ("semi-angle", unit(c.semi_angle, "{:g} mrad")),
+        ("detector pixel", unit(c.pixel_size, "{:.5g} Å⁻¹") + (f" ({c.pixel_mrad:.4g} mrad)" if c.pixel_mrad else "")),
+        ("scan step", unit(c.scan_step and max(c.scan_step), "{:g} Å")),
+        ("dose", unit(c.dose, "{:g} e/Å²")),
+        ("specimen beyond the scan", data.boundary),
+        ("ground truth", "none" if data.truth is None else f"{data.truth.shape} voxels"),
+    ]
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    if quick:
+        return
+    from .measurement.validation import validate
+    from .measurement.virtual import find_disk, summary
+
+    seen = summary(data)
+    disk = find_disk(seen.pacbed) if seen.pacbed.max() > 0 else None
+    console.print(f"counts: {seen.total.mean():,.1f} a pattern ({seen.total.min():,.0f} to {seen.total.max():,.0f}), "
+                  f"pixels {seen.minimum:g} to {seen.maximum:g}")
+    if disk:
+        console.print(f"bright disk: radius {disk.radius:.1f} px at ({disk.centre[0]:.1f}, {disk.centre[1]:.1f})")
+    found = validate(data, seen)
+    for finding in found:
+        console.print(f"[{'red' if finding.level == 'error' else 'yellow'}]{finding}[/]", soft_wrap=True)
+    if not found:
+        console.print("[green]nothing wrong was found[/]")
+    if image is not None:
+        from .evaluation.figures import data_figure
+
+        print(f"wrote {data_figure(data, image, seen)}")
+
+
+@app.command()
+def reconstruct(
+    file: Annotated[Path, typer.Argument(help="4D-STEM data, or the name of a sample")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="volume: .h5, .tif, .zarr, .mrc or .npy")],
+    solver: Annotated[str, typer.Option(help="adam, lbfgs, ptyrad-adam, ptyrad-lbfgs, atomic, refine")] = "lbfgs",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="setting=value, as often as needed")] = None,
+    slices: Annotated[int | None, typer.Option(help="slices; that of the truth, or 8")] = None,
+    slice_thickness: Annotated[float | None, typer.Option(help="Å; that of the truth, or 1.6")] = None,
+    energy: Annotated[float | None, typer.Option(help="kV, if the file does not say")] = None,
+    semi_angle: Annotated[float | None, typer.Option(help="mrad")] = None,
+    overfocus: Annotated[float | None, typer.Option(help="C10, Å; positive is overfocus")] = None,
+    cs: Annotated[float | None, typer.Option(help="C30, Å")] = None,
+    pixel_size: Annotated[float | None, typer.Option(help="detector pixel, Å⁻¹")] = None,
+    pixel_mrad: Annotated[float | None, typer.Option(help="detector pixel, mrad")] = None,
+    step: Annotated[str | None, typer.Option(help="scan step, Å")] = None,
+    scan_rotation: Annotated[float | None, typer.Option(help="scan against detector, degrees")] = None,
+    scan: Annotated[str | None, typer.Option(help="scan shape NY,NX for a list of patterns")] = None,
+    dataset: Annotated[str | None, typer.Option(help="which array of the file")] = None,
+    probe: Annotated[Path | None, typer.Option(help="probe: complex .npy or a PtyRAD result")] = None,
+    modes: Annotated[int, typer.Option(help="incoherent probe modes")] = 1,
+    start: Annotated[Path | None, typer.Option(help="volume to begin from")] = None,
+    seed: Annotated[int, typer.Option(help="of random batches")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    checkpoint: Annotated[Path | None, typer.Option(help="keep the state here, and go on from it")] = None,
+    resume: Annotated[bool, typer.Option(help="keep the state beside the output, and go on from it")] = False,
+    every: Annotated[float, typer.Option(help="seconds between checkpoints")] = 30.0,
+    overwrite: Annotated[bool, typer.Option(help="replace the output")] = False,
+) -> None:
+    """Turn 4D-STEM data into a volume. Ctrl-C keeps what there is; --resume goes on where a run was killed."""
+    _free(output, overwrite)
+    from .export.volumes import format_of, load_volume, save_volume
+    from .files import versions
+    from .reconstruction.problem import Problem
+    from .reconstruction.registry import SOLVERS, SolverError, solve
+    from .reconstruction.stream import Control
+
+    format_of(output)
+    if solver not in SOLVERS:
+        raise typer.BadParameter(f"no solver {solver!r}; there are {', '.join(SOLVERS)}")
+    settings = SOLVERS[solver].default(**{"seed": seed, **_settings(set_ or [])})
+    calibration = {k: v for k, v in {
+        "energy": energy, "semi_angle": semi_angle, "pixel_size": pixel_size, "rotation": scan_rotation,
+        "scan_step": _pair(step, "step"),
+    }.items() if v is not None}
+    data = _open(file, scan, dataset, calibration)
+    if pixel_mrad is not None:
+        data = data.calibrated(pixel_size=data.calibration.with_pixel_mrad(pixel_mrad).pixel_size)
+    optics = None
+    if overfocus is not None or cs is not None:
+        changed = {"overfocus": overfocus, "C30": cs}
+        optics = data.illumination().model_copy(update={k: v for k, v in changed.items() if v is not None})
+    wave = None
+    if probe is not None:
+        from .measurement.readers import load_probe
+
+        wave = load_probe(probe)
+    problem = Problem.from_data(data, slices=slices, slice_thickness=slice_thickness, probe=wave, optics=optics,
+                                modes=modes, device=device)
+    control, frame, failure = Control(), None, None
+    first = None if start is None else load_volume(start).to_unit("rad").array
+    keep = checkpoint or (output.with_name(output.name + ".checkpoint") if resume else None)
+    print(f"{problem.patterns.shape[0]} patterns of {problem.patterns.shape[1]}² px → volume {problem.shape}, voxels "
+          f"{' × '.join(f'{v:.3g}' for v in problem.voxel_size)} Å, {SOLVERS[solver].title}")
+    with _interruptible(control), _progress(SOLVERS[solver].title) as advance:
+        try:
+            for frame in solve(problem, settings, control, start=first, checkpoint=keep, every=every):
+                advance(frame.step, frame.total, f"misfit {frame.loss:.4f} × shot noise")
+        except SolverError as error:
+            failure = error
+    if frame is None:
+        raise failure or ValueError("stopped before the first step: there is nothing to save")
+    volume = problem.volume(
+        frame.volume, made_by="mepdiff reconstruct", solver=solver, settings=settings.model_dump(mode="json"),
+        steps=frame.step, planned=frame.total, loss=frame.loss, seconds=round(frame.seconds, 2),
+        changes=control.changes, device=device, complete=failure is None and not control.stopped,
+        versions=versions(),
+    )
+    written = save_volume(volume, output, overwrite=overwrite)
+    state = "partial volume, " if control.stopped or failure else ""
+    print(f"{state}step {frame.step} of {frame.total}, misfit {frame.loss:.4f} × shot noise, {frame.seconds:.1f} s → {written[0]}")
+    if failure is not None:
+        raise failure
+
+
+@app.command()
+def evaluate(
+    reconstruction: Annotated[Path, typer.Argument(help="volume")],
+    truth: Annotated[Path, typer.Argument(help="volume, or 4D-STEM data with ground truth")],
+    data: Annotated[Path | None, typer.Option(help="measurement, for the misfit; the truth's file if it is one")] = None,
+    figure: Annotated[Path | None, typer.Option(help="write a picture of both")] = None,
+    json_: Annotated[Path | None, typer.Option("--json", help="write the numbers")] = None,
+) -> None:
+    """Metrics of a reconstruction against ground truth."""
+    import json
+
+    from .evaluation.judge import judge
+    from .export.volumes import load_volume
+
+    volume = load_volume(reconstruction)
+    source = _as_data(truth)
+    target = source.truth if source is not None and source.truth is not None else load_volume(truth)
+    measured = _open(data) if data is not None else source
+    scores = judge(volume, target, measured)
+    _print_scores({reconstruction.name: scores})
+    if json_ is not None:
+        json_.write_text(json.dumps(scores.as_dict(), indent=1) + "\n")
+    if figure is not None:
+        from .evaluation.figures import compare_figure
+
+        print(f"wrote {compare_figure({'truth': target, reconstruction.stem: volume}, figure, {reconstruction.stem: scores})}")
+
+
+@app.command()
+def export(
+    volume: Annotated[Path, typer.Argument(help="volume in any format that can be read")],
+    output: Annotated[Path, typer.Argument(help=".tif, .h5, .zarr, .mrc or .npy")],
+    slices: Annotated[str | None, typer.Option(help="range of slices, e.g. 2:6")] = None,
+    y: Annotated[str | None, typer.Option(help="range of rows (voxels)")] = None,
+    x: Annotated[str | None, typer.Option(help="range of columns (voxels)")] = None,
+    unit: Annotated[str | None, typer.Option(help="rad, or VA for projected potential in V·Å")] = None,
+    overwrite: Annotated[bool, typer.Option(help="replace the output")] = False,
+) -> None:
+    """Write a volume, or a part of it, in another format."""
+    from .export.volumes import load_volume, save_volume
+
+    units: dict[str | None, Any] = {None: None, "rad": "rad", "VA": "V·Å", "V·Å": "V·Å"}
+    if unit not in units:
+        raise typer.BadParameter(f"unit is rad or VA; got {unit!r}")
+    written = save_volume(load_volume(volume), output, slices=_range(slices, "slices"), y=_range(y, "y"),
+                          x=_range(x, "x"), unit=units[unit], overwrite=overwrite)
+    for path in written:
+        print(path)
+
+
+# ---- small parts ------------------------------------------------------------------------------------------------
+def _open(file: Path, scan: str | None = None, dataset: str | None = None,
+          calibration: dict[str, Any] | None = None) -> FourDSTEM:
+    from .measurement.readers import open_4dstem
+    from .measurement.samples import NAMES, sample_path
+
+    path = sample_path(str(file)) if not file.exists() and str(file) in NAMES else file
+    return open_4dstem(path, scan_shape=_pair(scan, "scan", int), dataset=dataset, calibration=calibration)
+
+
+def _as_volume(file: Path) -> Any:
+    from .export.volumes import load_volume
+
+    if file.suffix.lower() in (".h5", ".hdf5") and file.exists():
+        import h5py
+
+        try:
+            with h5py.File(file, "r") as handle:
+                if handle.attrs.get("format") != "mepdiff-volume" and "optimizable_tensors" not in handle:
+                    return None
+        except OSError:
+            return None
+        return load_volume(file)
+    if file.suffix.lower() in (".tif", ".tiff", ".mrc"):
+        return load_volume(file)
+    return None
+
+
+def _as_data(file: Path) -> FourDSTEM | None:
+    from .measurement.dataset import DataError
+    from .measurement.samples import NAMES
+
+    if file.suffix.lower() not in (".h5", ".hdf5") and str(file) not in NAMES:
+        return None
+    try:
+        return _open(file)
+    except (DataError, OSError):
+        return None
+
+
+def _settings(pairs: list[str]) -> dict[str, Any]:
+    """``name=value`` with JSON values, or lists by commas, or plain words."""
+    import json
+
+    out: dict[str, Any] = {}
+    for pair in pairs:
+        name, sign, text = pair.partition("=")
+        if not sign:
+            raise typer.BadParameter(f"--set wants setting=value; got {pair!r}")
+        try:
+            value: Any = json.loads(text)
+        except ValueError:
+            value = text.split(",") if "," in text else text
+            if isinstance(value, list):
+                try:
+                    value = [float(v) for v in value]
+                except ValueError:
+                    pass
+        if name.strip() in ("elements", "learning_rates") and not isinstance(value, (list, tuple)):
+            value = [value]
+        out[name.strip()] = value
+    return out
+
+
+def _print_scores(scores: dict[str, Scores]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    heads = ["", "PSNR (dB)", "SSIM", "sum PSNR (dB)", "sum SSIM", "correlation", "depth corr.", "atoms in slice",
+             "misfit / shot noise"]
+    for head in heads:
+        table.add_column(head, justify="left" if head == "" else "right")
+    for name, s in scores.items():
+        def text(value: float | None, digits: int) -> str:
+            return "–" if value is None else f"{value:.{digits}f}"
+
+        table.add_row(name, text(s.psnr, 2), text(s.ssim, 4), text(s.psnr_sum, 2), text(s.ssim_sum, 4),
+                      text(s.correlation, 3), text(s.depth_correlation, 3), text(s.atoms_in_slice, 3), text(s.deviance, 4))
+    Console(width=140).print(table)
+
+
+class _interruptible:
+    """The first Ctrl-C stops the solver after its step, the second ends the program."""
+
+    def __init__(self, control: Any) -> None:
+        self.control = control
+
+    def __enter__(self) -> None:
+        import signal
+
+        def handle(*_: Any) -> None:
+            if self.control.stopped:
+                raise KeyboardInterrupt
+            self.control.stop()
+            print("\nstopping after this step (Ctrl-C again to quit at once)")
+
+        self._old = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def __exit__(self, *_: Any) -> None:
+        import signal
+
+        for number, old in self._old.items():
+            signal.signal(number, old)
+
+
+class _progress:
+    """A rich progress bar with rate and time left; ``advance(done, total, text)``."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+
+    def __enter__(self) -> Any:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self.bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                            TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TextColumn("left"),
+                            TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+        task = self.bar.add_task(self.title, total=None, rate="", note="")
+        self.bar.start()
+
+        def advance(done: int, total: int, note: str = "") -> None:
+            elapsed = self.bar.tasks[0].elapsed or 0.0
+            self._first = getattr(self, "_first", done - 1)
+            rate = f"{(done - self._first) / elapsed:.2f}/s" if elapsed > 0.5 else ""
+            self.bar.update(task, completed=done, total=total, note=note, rate=rate)
+
+        return advance
+
+    def __exit__(self, *_: Any) -> None:
+        self.bar.stop()
+
+
+if __name__ == "__main__":
+    main()
