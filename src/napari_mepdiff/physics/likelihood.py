@@ -99,8 +99,9 @@ class Likelihood:
     detector_stride : 1 or 2
         2 takes every second detector pixel, which equals a window of half the size: a preview at a quarter of the
         arithmetic, exact where the canvas repeats with the half window and else good as long as the probe fits in it.
-    background : float
-        Electrons per pixel added to the model; keeps logarithm and root finite.
+    background : float, optional
+        Electrons per pixel added to the model; keeps logarithm and root finite. By default 6e-5 of the probe's mean
+        intensity per pixel, so that it means the same at every dose.
     memory : int
         Bytes that one call may use for waves.
     device, dtype
@@ -128,7 +129,7 @@ class Likelihood:
         propagator: PropagatorKind = "fresnel",
         band_limit: float | None = None,
         detector_stride: int = 1,
-        background: float = 1e-3,
+        background: float | None = None,
         memory: int = DEFAULT_MEMORY,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
@@ -137,6 +138,8 @@ class Likelihood:
             raise ValueError(f"misfit is 'intensity', 'amplitude' or 'poisson', got {misfit!r}")
         if dtype not in (torch.float32, torch.float64):
             raise ValueError(f"the physics runs in float32 or float64, got {dtype}")
+        if background is None:
+            background = default_background(probe)
         if not background >= 0 or (background == 0 and misfit != "intensity"):
             raise ValueError(f"the {misfit} misfit needs a positive background, got {background}")
         self.misfit: Misfit = misfit
@@ -443,6 +446,11 @@ def _misfit(kind: Misfit, model: Tensor, counts: Tensor, weight: Tensor | None) 
     if weight is not None:
         value, slope = value * weight, slope * weight
     return value.sum(dtype=torch.float64), slope
+
+
+def default_background(probe: Tensor) -> float:
+    """6e-5 of the mean intensity per detector pixel: 1e-3 electrons under the paper's conditions."""
+    return max(6e-5 * float(probe.abs().square().sum()) / (probe.shape[-1] * probe.shape[-2]), 1e-30)
 
 
 def _every_second(x: Any) -> Any:

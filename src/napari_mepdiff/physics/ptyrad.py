@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .likelihood import Batch, Misfit, _check, _misfit
+from .likelihood import Batch, Misfit, _check, _misfit, default_background
 from .optics import wavelength
 from .scan import Boundary, Windows
 
@@ -46,7 +46,7 @@ class PtyRADLikelihood:
         boundary: Boundary = "periodic",
         misfit: Misfit = "intensity",
         mask: Tensor | NDArray[Any] | None = None,
-        background: float = 1e-3,
+        background: float | None = None,
         chunk: int = 32,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -65,7 +65,8 @@ class PtyRADLikelihood:
         self.windows = Windows(positions, (shape[1], shape[2]), window, pixel_size, boundary)
         self.shape, self.count, self.chunk = shape, len(data), chunk
         self.misfit: Misfit = misfit
-        self.background, self.device, self.real_dtype = float(background), torch.device(device), torch.float32
+        self.background = default_background(probe) if background is None else float(background)
+        self.device, self.real_dtype = torch.device(device), torch.float32
         self._weight = None if mask is None else torch.as_tensor(mask, dtype=torch.float32, device=device)
         self._counts = data.to(device=device, dtype=torch.float32)
         rate = {name: {"start_iter": 1, "end_iter": None, "lr": 0.0} for name in

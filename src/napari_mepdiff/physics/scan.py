@@ -18,6 +18,8 @@ from torch import Tensor
 
 Boundary = Literal["periodic", "extended"]
 
+_HALF = 0.5 + 1e-7  # round half up, the same wherever the canvas begins
+
 
 class Raster(BaseModel):
     """A raster scan: how the microscope says it moved the probe."""
@@ -76,8 +78,8 @@ def canvas_shape(
         Å, moved so that every window lies inside.
     """
     pix = positions / np.array(pixel_size)
-    low = np.rint(pix).min(axis=0) - np.array(window) // 2 - margin
-    high = np.rint(pix).max(axis=0) - np.array(window) // 2 + np.array(window) + margin
+    low = np.floor(pix + _HALF).min(axis=0) - np.array(window) // 2 - margin
+    high = np.floor(pix + _HALF).max(axis=0) - np.array(window) // 2 + np.array(window) + margin
     height, width = (int(v) for v in high - low)
     return (height, width), positions - low * np.array(pixel_size)
 
@@ -129,7 +131,7 @@ class Windows:
             raise ValueError("positions contain NaN or infinite values")
         self.canvas, self.window, self.boundary = canvas, window, boundary
         pix = pos / torch.tensor(pixel_size, dtype=torch.float64)
-        whole = torch.round(pix)
+        whole = torch.floor(pix + _HALF)
         self.fraction = pix - whole
         corner = whole.long() - torch.tensor([window[0] // 2, window[1] // 2])
         if boundary == "periodic":
