@@ -124,7 +124,7 @@ class Volume:
 
         from ..files import atomic
 
-        with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+        with atomic(path) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
             file.attrs["format"], file.attrs["version"] = FORMAT, FORMAT_VERSION
             data = file.create_dataset("volume", data=self.array, compression="gzip", shuffle=True)
             data.attrs["unit"], data.attrs["axes"] = self.unit, "zyx"

@@ -2,7 +2,7 @@
 
 ``open_4dstem(path)`` returns a lazy :class:`FourDSTEM`, whatever the format. Formats: the project's own HDF5, py4DSTEM
 and other EMD, PtyRAD and plain HDF5, npy, MATLAB v5 and v7.3, EMPAD raw, zarr, and through RosettaSciIO dm3, dm4,
-mib, blo, hspy, zspy, tvips.
+mib, blo, hspy, tvips.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 EXTENSIONS = {
     ".h5": "hdf5", ".hdf5": "hdf5", ".emd": "hdf5", ".npy": "npy", ".mat": "mat", ".raw": "empad", ".zarr": "zarr",
-    ".dm3": "dm", ".dm4": "dm", ".mib": "mib", ".hdr": "mib", ".blo": "blo", ".hspy": "hspy", ".zspy": "zspy",
-    ".tvips": "tvips",
+    ".dm3": "dm", ".dm4": "dm", ".mib": "mib", ".hdr": "mib", ".blo": "blo", ".hspy": "hspy", ".tvips": "tvips",
 }  # fmt: skip
 
 
@@ -116,7 +115,7 @@ def open_4dstem(
 def _resolve(path: Path, found: str | None, claimed: str | None) -> str:
     same: dict[str, Sequence[str]] = {
         "hdf5": ("hdf5", "hspy", "mat"), "npy": ("npy",), "mat5": ("mat",), "dm": ("dm",), "mib": ("mib",),
-        "blo": ("blo",), "zarr": ("zarr", "zspy"), "zip": (),
+        "blo": ("blo",), "zarr": ("zarr",), "zip": (),
     }  # fmt: skip
     if found is not None and claimed is not None and claimed not in same[found]:
         if found == "mat5":
@@ -124,7 +123,7 @@ def _resolve(path: Path, found: str | None, claimed: str | None) -> str:
         raise ReadError(f"{path.name} is named like {claimed} data but contains {found} data: rename it")
     if claimed == "mat" and found == "hdf5":
         return "mat73"
-    kind = claimed if claimed in ("hspy", "zspy", "tvips") else (found or claimed)
+    kind = claimed if claimed in ("hspy", "tvips") else (found or claimed)
     if kind is None or kind == "zip":
         raise ReadError(f"{path.name}: neither name nor content tell a format that can be read here "
                         f"({', '.join(sorted(EXTENSIONS))})")

@@ -3,8 +3,9 @@
 Own layout, version 1 (every group but ``patterns`` may be absent)::
 
     /                  attrs: format "mepdiff-4dstem", version, calibration (JSON), optics (JSON), boundary,
-                       canvas (H, W), band_limit, provenance (JSON)
-    /patterns          (Ny, Nx, Ky, Kx), counts or electrons, DC at (Ky // 2, Kx // 2); Fletcher-32 checksums
+                       canvas (H, W), band_limit, provenance (JSON), seal (SHA-256 of all but the patterns)
+    /patterns          (Ny, Nx, Ky, Kx), counts or electrons, DC at (Ky // 2, Kx // 2)
+    /checksums         (Ny, Nx) uint32, CRC-32 of each pattern's bytes; checked whenever a pattern is read
     /positions         (N, 2) float64, Å, (y, x)
     /mask              (Ky, Kx) float32
     /probe             (M, Ky, Kx) complex64, centred
@@ -14,7 +15,11 @@ Own layout, version 1 (every group but ``patterns`` may be absent)::
 
 from __future__ import annotations
 
+import hashlib
 import json
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +31,7 @@ from numpy.typing import NDArray
 from ...files import atomic, plain
 from ...physics.optics import Optics
 from ...specimen.volume import Volume
-from ..dataset import Calibration, FourDSTEM
+from ..dataset import Calibration, FourDSTEM, chunks
 from .common import Options, ReadError, arrange
 
 FORMAT, VERSION = "mepdiff-4dstem", 1
@@ -40,10 +45,17 @@ def save(data: FourDSTEM, path: str | Path, compression: int = 4) -> None:
     compression : int
         gzip level, 0 to 9.
     """
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic(path) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
         packed: dict[str, Any] = {"compression": "gzip", "compression_opts": compression, "shuffle": True} if (
             compression) else {}
         rows = tuple(c[0] for c in data.data.chunks)
+        sums = np.zeros(data.scan_shape, np.uint32)
+
+        def noted(block: NDArray[Any], block_info: Any = None) -> NDArray[Any]:
+            (y0, y1), (x0, x1) = block_info[0]["array-location"][:2]
+            sums[y0:y1, x0:x1] = _crc(block)
+            return block
+
         stored = file.create_dataset(
             "patterns", shape=data.shape, dtype=data.data.dtype, fletcher32=True,
             chunks=(1, min(rows[1], 32), *data.detector_shape), **packed,
@@ -51,7 +63,9 @@ def save(data: FourDSTEM, path: str | Path, compression: int = 4) -> None:
         import dask.array as da
 
         with dask.config.set(scheduler="threads"):
-            da.store(data.data, stored, lock=True)
+            da.store(data.data.map_blocks(noted, dtype=data.data.dtype, meta=np.empty((0,) * 4, data.data.dtype)),
+                     stored, lock=True)
+        file.create_dataset("checksums", data=sums, fletcher32=True)
         attrs = file.attrs
         attrs["format"], attrs["version"] = FORMAT, VERSION
         attrs["calibration"] = data.calibration.model_dump_json()
@@ -77,10 +91,72 @@ def save(data: FourDSTEM, path: str | Path, compression: int = 4) -> None:
             group = file.create_group("truth_atoms")
             for name, values in data.truth_atoms.items():
                 group.create_dataset(name, data=values, fletcher32=True)
+        attrs["seal"] = _seal(file)
+
+
+def _crc(block: NDArray[Any]) -> NDArray[np.uint32]:
+    """CRC-32 of each pattern of a block (y, x, Ky, Kx)."""
+    out = np.empty(block.shape[:2], np.uint32)
+    for y in range(block.shape[0]):
+        for x in range(block.shape[1]):
+            out[y, x] = zlib.crc32(np.ascontiguousarray(block[y, x]))
+    return out
+
+
+def _seal(file: h5py.File) -> str:
+    """SHA-256 over attributes and datasets, the patterns by shape, type and their checksums alone."""
+    digest = hashlib.sha256()
+
+    def add(name: str, item: Any) -> None:
+        for key in sorted(item.attrs):
+            if key != "seal":
+                value = item.attrs[key]
+                digest.update(f"{name}@{key}={value.tolist() if isinstance(value, np.ndarray) else value!r};".encode())
+        if isinstance(item, h5py.Dataset):
+            digest.update(f"{name}:{item.shape}{item.dtype.str};".encode())
+            if name != "patterns":
+                digest.update(np.ascontiguousarray(item[()]).tobytes())
+
+    add("/", file)
+    file.visititems(add)
+    return digest.hexdigest()
+
+
+def _checked(patterns: h5py.Dataset, sums: NDArray[np.uint32], name: str) -> Any:
+    """Lazy patterns that compare each pattern with its checksum as it is read."""
+    import dask.array as da
+
+    lazy = da.from_array(patterns, chunks=chunks(patterns.shape, patterns.dtype.itemsize), name=False)
+
+    def compare(block: NDArray[Any], block_info: Any = None) -> NDArray[Any]:
+        (y0, y1), (x0, x1) = block_info[0]["array-location"][:2]
+        wrong = _crc(block) != sums[y0:y1, x0:x1]
+        if wrong.any():
+            y, x = np.argwhere(wrong)[0]
+            raise ReadError(f"{name}: {int(wrong.sum())} patterns are damaged, the first at scan position "
+                            f"({y0 + y}, {x0 + x})")
+        return block
+
+    return lazy.map_blocks(compare, dtype=patterns.dtype, meta=np.empty((0,) * 4, patterns.dtype))
+
+
+def _consistent(dataset: h5py.Dataset, name: str) -> h5py.Dataset:
+    """Refuse a dataset whose stored size does not fit its shape."""
+    size = dataset.id.get_storage_size()
+    if dataset.chunks is None:
+        if size != dataset.size * dataset.dtype.itemsize:
+            raise ReadError(f"{name}: '{dataset.name}' says shape {dataset.shape} but holds {size} bytes: damaged")
+    else:
+        whole = int(np.prod([-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True)]))
+        if dataset.id.get_num_chunks() != whole:
+            raise ReadError(f"{name}: {whole - dataset.id.get_num_chunks()} of {whole} blocks of '{dataset.name}' "
+                            "are missing")
+    return dataset
 
 
 def read(path: Path, options: Options) -> FourDSTEM:
     """Any of the layouts above."""
+    guard(path)
     file = h5py.File(path, "r")  # stays open as long as the lazy patterns live
     if file.attrs.get("format") == FORMAT:
         return _own(file, path.name)
@@ -92,14 +168,53 @@ def read(path: Path, options: Options) -> FourDSTEM:
         py4dstem = _find_py4dstem(file)
         if py4dstem is not None:
             return _py4dstem(file, py4dstem, options, path.name)
-    return FourDSTEM(arrange(_only_dataset(file, options.dataset, path.name), options, path.name))
+    return FourDSTEM(arrange(_consistent(_only_dataset(file, options.dataset, path.name), path.name), options, path.name))
+
+
+_PROBE = """
+import sys, h5py
+with h5py.File(sys.argv[1], "r") as f:
+    def look(name, item):
+        dict(item.attrs)
+        if isinstance(item, h5py.Dataset):
+            item.shape, item.dtype, item.chunks, item.id.get_storage_size()
+            if item.size < 1024:
+                item[()]
+    look("/", f)
+    f.visititems(look)
+"""
+
+
+def guard(path: Path, seconds: float = 20.0) -> None:
+    """Walk through an HDF5 file of the old kind in a process of its own, before this one touches it.
+
+    Files of the old kind (superblock 0 or 1) carry no checksums on their structure, and a damaged one can send the HDF5
+    library round in circles with the interpreter locked. Files of the newer kind detect damage themselves.
+
+    Raises
+    ------
+    ReadError
+        If the walk fails, crashes or does not end.
+    """
+    with open(path, "rb") as handle:
+        head = handle.read(521)
+    start = 0 if head.startswith(b"\x89HDF") else 512
+    if len(head) > start + 8 and head[start + 8] >= 2:
+        return
+    try:
+        result = subprocess.run([sys.executable, "-c", _PROBE, str(path)], capture_output=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise ReadError(f"{path.name} sends the HDF5 library round in circles: it is damaged") from None
+    if result.returncode:
+        lines = result.stderr.decode(errors="replace").strip().splitlines()
+        raise ReadError(f"{path.name} cannot be read as HDF5: {lines[-1] if lines else 'the library crashed'}; it is damaged")
 
 
 def _own(file: h5py.File, name: str) -> FourDSTEM:
     version = int(file.attrs["version"])
     if not 1 <= version <= VERSION:
         raise ReadError(f"{name} has layout version {version}; this napari-mepdiff reads up to {VERSION}: update it")
-    for key in ("patterns",):
+    for key in ("patterns", "checksums"):
         if key not in file:
             raise ReadError(f"{name} lacks its '{key}'")
     for key in ("calibration", "boundary", "provenance"):
@@ -108,9 +223,12 @@ def _own(file: h5py.File, name: str) -> FourDSTEM:
     patterns = file["patterns"]
     if patterns.ndim != 4 or patterns.dtype.kind not in "uif":
         raise ReadError(f"{name}: 'patterns' is {patterns.dtype} of shape {patterns.shape}")
-    expected = int(np.prod([-(-n // c) for n, c in zip(patterns.shape, patterns.chunks or patterns.shape, strict=True)]))
-    if patterns.chunks and patterns.id.get_num_chunks() != expected:
-        raise ReadError(f"{name}: {expected - patterns.id.get_num_chunks()} of {expected} blocks of patterns are missing")
+    _consistent(patterns, name)
+    if file.attrs.get("seal") != _seal(file):
+        raise ReadError(f"{name} was damaged or changed after it was written: its seal does not fit")
+    sums = file["checksums"][...]
+    if sums.shape != patterns.shape[:2]:
+        raise ReadError(f"{name}: {sums.shape} checksums for {patterns.shape[:2]} patterns")
     boundary = file.attrs["boundary"]
     if boundary not in ("periodic", "extended"):
         raise ReadError(f"{name}: unknown boundary {boundary!r}")
@@ -131,7 +249,7 @@ def _own(file: h5py.File, name: str) -> FourDSTEM:
     if limit is not None and not 0 < float(limit) <= 1:
         raise ReadError(f"{name}: a band limit of {limit} is no fraction")
     return FourDSTEM(
-        patterns,
+        _checked(patterns, sums, name),
         Calibration.model_validate_json(file.attrs["calibration"]),
         optics=Optics.model_validate_json(file.attrs["optics"]) if "optics" in file.attrs else None,
         boundary=boundary,
@@ -191,7 +309,7 @@ def _py4dstem(file: h5py.File, group: h5py.Group, options: Options, name: str) -
     calibration = Calibration.model_validate(fields)
     if q is not None and units == "mrad" and calibration.energy is not None:
         calibration = calibration.with_pixel_mrad(q)
-    return FourDSTEM(arrange(group["data"], options, name), calibration,
+    return FourDSTEM(arrange(_consistent(group["data"], name), options, name), calibration,
                      provenance={"py4DSTEM": {k: _text(v) for k, v in numbers.items()}})
 
 
@@ -248,6 +366,7 @@ def read_ptyrad_result(path: str | Path) -> Volume:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
+    guard(path)
     try:
         with h5py.File(path, "r") as file:
             tensors, attributes = file["optimizable_tensors"], file.get("model_attributes", {})

@@ -35,9 +35,14 @@ def read_mat5(path: Path, options: Options) -> FourDSTEM:
 
 def read_mat73(path: Path, options: Options) -> FourDSTEM:
     """MATLAB v7.3 (HDF5): axes are put back into MATLAB's order."""
+    from .hdf5 import guard
+
+    guard(path)
     file = h5py.File(path, "r")
     names = {n: (d.shape, "") for n, d in file.items() if isinstance(d, h5py.Dataset)}
-    array = file[_choose(names, options.dataset, path.name)]
+    from .hdf5 import _consistent
+
+    array = _consistent(file[_choose(names, options.dataset, path.name)], path.name)
     import dask.array as da
 
     lazy = da.from_array(array, chunks=array.chunks or "auto", name=False).transpose()

@@ -1,4 +1,4 @@
-"""Microscope vendors' formats through RosettaSciIO: dm3, dm4, mib, blo, hspy, zspy, tvips."""
+"""Microscope vendors' formats through RosettaSciIO: dm3, dm4, mib, blo, hspy, tvips."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .common import Options, ReadError, arrange
 
 _PLUGINS = {
     ".dm3": "digitalmicrograph", ".dm4": "digitalmicrograph", ".mib": "quantumdetector", ".hdr": "quantumdetector",
-    ".blo": "blockfile", ".hspy": "hspy", ".zspy": "zspy", ".tvips": "tvips", ".emd": "emd",
+    ".blo": "blockfile", ".hspy": "hspy", ".tvips": "tvips", ".emd": "emd",
 }  # fmt: skip
 _LENGTHS = {"Å": 1.0, "A": 1.0, "angstrom": 1.0, "nm": 10.0, "pm": 0.01, "µm": 1e4, "um": 1e4, "μm": 1e4}
 _INVERSE = {"1/Å": 1.0, "1/A": 1.0, "Å^-1": 1.0, "A^-1": 1.0, "1/nm": 0.1, "nm^-1": 0.1, "nm$^{-1}$": 0.1}
@@ -24,6 +24,10 @@ def read(path: Path, options: Options) -> FourDSTEM:
     suffix = path.suffix.lower()
     plugin = importlib.import_module(f"rsciio.{_PLUGINS[suffix]}")
     extra: dict[str, Any] = {}
+    if suffix == ".hspy":
+        from .hdf5 import guard
+
+        guard(path)
     if suffix in (".mib", ".hdr") and options.scan_shape is not None:
         extra["navigation_shape"] = options.scan_shape[::-1]
     signals = plugin.file_reader(str(path), lazy=True, **extra)
@@ -33,24 +37,32 @@ def read(path: Path, options: Options) -> FourDSTEM:
         raise ReadError(f"{path.name} holds {len(fitting)} data sets that could be 4D-STEM data (shapes {shapes})")
     signal = fitting[0]
     data = signal["data"]
-    if suffix == ".zspy":
-        _require_all_chunks(path)
     axes = sorted(signal.get("axes", []), key=lambda a: a.get("index_in_array", 0) or 0)
     if suffix in (".mib", ".hdr") and data.ndim == 3 and options.scan_shape is None:
         raise ReadError(f"{path.name} holds a list of {data.shape[0]} patterns: say how the scan was shaped (scan_shape)")
     lazy = arrange(data, options, path.name)
-    return FourDSTEM(lazy, _calibration(axes, signal.get("metadata", {}), data.ndim),
+    np.asarray(lazy[-1, -1]), np.asarray(lazy[0, 0])  # a file cut short shows itself at its end, now rather than later
+    energy = _energy(signal)
+    return FourDSTEM(lazy, _calibration(axes, energy, data.ndim),
                      provenance={"axes": [{k: str(a.get(k)) for k in ("name", "size", "scale", "units")} for a in axes]})
 
 
-def _calibration(axes: list[dict[str, Any]], metadata: Any, ndim: int) -> Calibration:
-    """Scan step, pixel size and energy where the file states them with units that we know."""
-    energy = None
-    node: Any = metadata
-    for key in ("Acquisition_instrument", "TEM", "beam_energy"):
-        node = node.get(key) if isinstance(node, dict) else None
-    if isinstance(node, (int, float)) and np.isfinite(node) and node > 0:
-        energy = float(node)
+def _energy(signal: dict[str, Any]) -> float | None:
+    """Beam energy in kV: the mapped metadata, or DigitalMicrograph's own voltage in V."""
+    for tree, path, scale in (
+        ("metadata", ("Acquisition_instrument", "TEM", "beam_energy"), 1.0),
+        ("original_metadata", ("ImageList", "TagGroup0", "ImageTags", "Microscope Info", "Voltage"), 1e-3),
+    ):
+        node: Any = signal.get(tree)
+        for key in path:
+            node = node.get(key) if isinstance(node, dict) else None
+        if isinstance(node, (int, float, np.number)) and np.isfinite(node) and node > 0:
+            return float(node) * scale
+    return None
+
+
+def _calibration(axes: list[dict[str, Any]], energy: float | None, ndim: int) -> Calibration:
+    """Scan step and pixel size where the file states them with units that we know."""
     out = Calibration(energy=energy)
     if len(axes) != ndim or ndim != 4:
         return out
@@ -72,12 +84,3 @@ def _scaled(axis: dict[str, Any], table: dict[str, float]) -> float | None:
         return None
     return abs(float(scale)) * table[unit]
 
-
-def _require_all_chunks(path: Path) -> None:
-    import zarr
-
-    group = zarr.open_group(str(path), mode="r")
-    for name, item in group.members(max_depth=None):
-        if isinstance(item, zarr.Array) and item.ndim >= 3 and item.nchunks_initialized != item.nchunks:
-            raise ReadError(f"{path.name}: {item.nchunks - item.nchunks_initialized} of {item.nchunks} chunks of {name} "
-                            "are missing")
