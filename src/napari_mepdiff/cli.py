@@ -366,7 +366,7 @@ def _as_volume(file: Path) -> Any:
 
         try:
             with h5py.File(file, "r") as handle:
-                if handle.attrs.get("format") != "mepdiff-volume" and "optimizable_tensors" not in handle:
+                if handle.attrs.get("format") not in (b"mepdiff-volume", "mepdiff-volume") and "optimizable_tensors" not in handle:
                     return None
         except OSError:
             return None

@@ -190,7 +190,7 @@ def _from_hdf5(path: Path) -> Volume:
     from ..measurement.readers import hdf5, open_4dstem
 
     with h5py.File(path, "r") as file:
-        mark, ptyrad = file.attrs.get("format"), "optimizable_tensors" in file
+        mark, ptyrad = hdf5.mark_of(file), "optimizable_tensors" in file
     if ptyrad:
         return hdf5.read_ptyrad_result(path)
     if mark == hdf5.FORMAT:

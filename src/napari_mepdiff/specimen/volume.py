@@ -125,7 +125,7 @@ class Volume:
         from ..files import atomic
 
         with atomic(path) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
-            file.attrs["format"], file.attrs["version"] = FORMAT, FORMAT_VERSION
+            file.attrs["format"], file.attrs["version"] = np.bytes_(FORMAT), FORMAT_VERSION
             data = file.create_dataset("volume", data=self.array, compression="gzip", shuffle=True)
             data.attrs["unit"], data.attrs["axes"] = self.unit, "zyx"
             data.attrs["voxel_size"], data.attrs["voxel_size_unit"] = self.voxel_size, "Å"
@@ -152,7 +152,7 @@ class Volume:
             raise FileNotFoundError(f"no such file: {path}")
         try:
             with h5py.File(path, "r") as file:
-                if file.attrs.get("format") != FORMAT:
+                if file.attrs.get("format") not in (FORMAT, FORMAT.encode()):
                     raise ValueError(f"{path.name} is not a mepdiff volume (no '{FORMAT}' mark in it)")
                 if int(file.attrs["version"]) > FORMAT_VERSION:
                     raise ValueError(f"{path.name} was written by a newer version of napari-mepdiff")

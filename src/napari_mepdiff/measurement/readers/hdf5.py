@@ -1,15 +1,16 @@
 """HDF5: the project's own layout, py4DSTEM/EMD, PtyRAD, and plain files with one array of patterns.
 
-Own layout, version 1 (every group but ``patterns`` may be absent)::
+Own layout, version 1 (all but ``patterns``, ``checksums`` and ``header`` may be absent)::
 
-    /                  attrs: format "mepdiff-4dstem", version, calibration (JSON), optics (JSON), boundary,
-                       canvas (H, W), band_limit, provenance (JSON), seal (SHA-256 of all but the patterns)
+    /                  attrs: format b"mepdiff-4dstem", version, seal (SHA-256 of all but the patterns)
+    /header            UTF-8 JSON as bytes: calibration, optics, boundary, canvas (H, W), band_limit, provenance,
+                       truth {unit, voxel_size (Å), energy (kV), provenance}
     /patterns          (Ny, Nx, Ky, Kx), counts or electrons, DC at (Ky // 2, Kx // 2)
     /checksums         (Ny, Nx) uint32, CRC-32 of each pattern's bytes; checked whenever a pattern is read
     /positions         (N, 2) float64, Å, (y, x)
     /mask              (Ky, Kx) float32
     /probe             (M, Ky, Kx) complex64, centred
-    /truth             (D, H, W) float32, attrs: unit, voxel_size (Å), energy (kV), provenance (JSON)
+    /truth             (D, H, W) float32
     /truth_atoms/numbers, positions      (n,), (n, 3) as (z, y, x) in Å
 """
 
@@ -65,33 +66,29 @@ def save(data: FourDSTEM, path: str | Path, compression: int = 4) -> None:
         with dask.config.set(scheduler="threads"):
             da.store(data.data.map_blocks(noted, dtype=data.data.dtype, meta=np.empty((0,) * 4, data.data.dtype)),
                      stored, lock=True)
-        file.create_dataset("checksums", data=sums, fletcher32=True)
-        attrs = file.attrs
-        attrs["format"], attrs["version"] = FORMAT, VERSION
-        attrs["calibration"] = data.calibration.model_dump_json()
-        attrs["boundary"] = data.boundary
-        attrs["provenance"] = json.dumps(plain(data.provenance), default=str)
-        if data.optics is not None:
-            attrs["optics"] = data.optics.model_dump_json()
-        if data.canvas is not None:
-            attrs["canvas"] = data.canvas
-        if data.band_limit is not None:
-            attrs["band_limit"] = data.band_limit
+        file.create_dataset("checksums", data=sums)
+        header: dict[str, Any] = {
+            "calibration": data.calibration.model_dump(mode="json"),
+            "optics": None if data.optics is None else data.optics.model_dump(mode="json"),
+            "boundary": data.boundary, "canvas": data.canvas, "band_limit": data.band_limit,
+            "provenance": data.provenance,
+        }
         for name in ("positions", "mask", "probe"):
             if getattr(data, name) is not None:
-                file.create_dataset(name, data=getattr(data, name), fletcher32=True)
+                file.create_dataset(name, data=getattr(data, name))
         if data.truth is not None:
-            truth = file.create_dataset("truth", data=data.truth.array, compression="gzip", shuffle=True,
-                                        fletcher32=True)
-            truth.attrs["unit"], truth.attrs["voxel_size"] = data.truth.unit, data.truth.voxel_size
-            truth.attrs["provenance"] = json.dumps(plain(data.truth.provenance), default=str)
-            if data.truth.energy is not None:
-                truth.attrs["energy"] = data.truth.energy
+            file.create_dataset("truth", data=data.truth.array, compression="gzip", shuffle=True)
+            t = data.truth
+            header["truth"] = {"unit": t.unit, "voxel_size": t.voxel_size, "energy": t.energy, "provenance": t.provenance}
         if data.truth_atoms is not None:
             group = file.create_group("truth_atoms")
             for name, values in data.truth_atoms.items():
-                group.create_dataset(name, data=values, fletcher32=True)
-        attrs["seal"] = _seal(file)
+                group.create_dataset(name, data=values)
+        text = json.dumps(plain(header), default=str, ensure_ascii=False).encode()
+        file.create_dataset("header", data=np.frombuffer(text, np.uint8))
+        # bytes of fixed length: strings of any length live in a heap that nothing protects
+        file.attrs["format"], file.attrs["version"] = np.bytes_(FORMAT), VERSION
+        file.attrs["seal"] = np.bytes_(_seal(file))
 
 
 def _crc(block: NDArray[Any]) -> NDArray[np.uint32]:
@@ -158,10 +155,11 @@ def read(path: Path, options: Options) -> FourDSTEM:
     """Any of the layouts above."""
     guard(path)
     file = h5py.File(path, "r")  # stays open as long as the lazy patterns live
-    if file.attrs.get("format") == FORMAT:
+    mark = mark_of(file)
+    if mark == FORMAT:
         return _own(file, path.name)
-    if file.attrs.get("format") is not None:
-        raise ReadError(f"{path.name} is marked {file.attrs['format']!r}: no 4D-STEM data")
+    if mark is not None:
+        raise ReadError(f"{path.name} is marked {mark!r}: no 4D-STEM data")
     if "optimizable_tensors" in file:
         raise ReadError(f"{path.name} is a PtyRAD result, a reconstruction without patterns: open it as a volume")
     if options.dataset is None:
@@ -186,21 +184,15 @@ with h5py.File(sys.argv[1], "r") as f:
 
 
 def guard(path: Path, seconds: float = 20.0) -> None:
-    """Walk through an HDF5 file of the old kind in a process of its own, before this one touches it.
+    """Walk through an HDF5 file in a process of its own, before this one touches it.
 
-    Files of the old kind (superblock 0 or 1) carry no checksums on their structure, and a damaged one can send the HDF5
-    library round in circles with the interpreter locked. Files of the newer kind detect damage themselves.
+    A damaged file can send the HDF5 library round in circles with the interpreter locked; a process can be ended.
 
     Raises
     ------
     ReadError
         If the walk fails, crashes or does not end.
     """
-    with open(path, "rb") as handle:
-        head = handle.read(521)
-    start = 0 if head.startswith(b"\x89HDF") else 512
-    if len(head) > start + 8 and head[start + 8] >= 2:
-        return
     try:
         result = subprocess.run([sys.executable, "-c", _PROBE, str(path)], capture_output=True, timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -214,30 +206,27 @@ def _own(file: h5py.File, name: str) -> FourDSTEM:
     version = int(file.attrs["version"])
     if not 1 <= version <= VERSION:
         raise ReadError(f"{name} has layout version {version}; this napari-mepdiff reads up to {VERSION}: update it")
-    for key in ("patterns", "checksums"):
+    for key in ("patterns", "checksums", "header"):
         if key not in file:
-            raise ReadError(f"{name} lacks its '{key}'")
-    for key in ("calibration", "boundary", "provenance"):
-        if key not in file.attrs:
             raise ReadError(f"{name} lacks its '{key}'")
     patterns = file["patterns"]
     if patterns.ndim != 4 or patterns.dtype.kind not in "uif":
         raise ReadError(f"{name}: 'patterns' is {patterns.dtype} of shape {patterns.shape}")
     _consistent(patterns, name)
-    if file.attrs.get("seal") != _seal(file):
+    if _plain_text(file.attrs["seal"]) != _seal(file):
         raise ReadError(f"{name} was damaged or changed after it was written: its seal does not fit")
     sums = file["checksums"][...]
     if sums.shape != patterns.shape[:2]:
         raise ReadError(f"{name}: {sums.shape} checksums for {patterns.shape[:2]} patterns")
-    boundary = file.attrs["boundary"]
+    header = json.loads(file["header"][...].tobytes())
+    boundary = header["boundary"]
     if boundary not in ("periodic", "extended"):
         raise ReadError(f"{name}: unknown boundary {boundary!r}")
     truth = atoms = None
     if "truth" in file:
-        t = file["truth"]
-        truth = Volume(t[...], tuple(map(float, t.attrs["voxel_size"])), unit=str(t.attrs["unit"]),  # type: ignore
-                       energy=float(t.attrs["energy"]) if "energy" in t.attrs else None,
-                       provenance=json.loads(t.attrs["provenance"]))
+        t = header["truth"]
+        truth = Volume(file["truth"][...], tuple(t["voxel_size"]), unit=t["unit"], energy=t["energy"],
+                       provenance=t["provenance"])
     if "truth_atoms" in file:
         atoms = {k: file["truth_atoms"][k][...] for k in ("numbers", "positions")}
         if atoms["positions"].shape != (len(atoms["numbers"]), 3):
@@ -245,30 +234,33 @@ def _own(file: h5py.File, name: str) -> FourDSTEM:
     optional = {k: file[k][...] if k in file else None for k in ("positions", "mask", "probe")}
     if any(v is not None and not np.isfinite(v).all() for v in optional.values()):
         raise ReadError(f"{name}: positions, mask or probe contain NaN or infinite values")
-    limit = file.attrs.get("band_limit")
+    limit, canvas = header["band_limit"], header["canvas"]
     if limit is not None and not 0 < float(limit) <= 1:
         raise ReadError(f"{name}: a band limit of {limit} is no fraction")
+    if canvas is not None and (len(canvas) != 2 or not all(0 < int(n) < 1 << 20 for n in canvas)):
+        raise ReadError(f"{name}: a canvas of {canvas} is not possible")
     return FourDSTEM(
         _checked(patterns, sums, name),
-        Calibration.model_validate_json(file.attrs["calibration"]),
-        optics=Optics.model_validate_json(file.attrs["optics"]) if "optics" in file.attrs else None,
+        Calibration.model_validate(header["calibration"]),
+        optics=None if header["optics"] is None else Optics.model_validate(header["optics"]),
         boundary=boundary,
-        canvas=_canvas(file, name),
+        canvas=None if canvas is None else (int(canvas[0]), int(canvas[1])),
         truth=truth,
         truth_atoms=atoms,
-        band_limit=None if limit is None else float(limit),
-        provenance=dict(json.loads(file.attrs["provenance"])),
+        band_limit=limit,
+        provenance=header["provenance"],
         **optional,  # type: ignore[arg-type]
     )
 
 
-def _canvas(file: h5py.File, name: str) -> tuple[int, int] | None:
-    if "canvas" not in file.attrs:
-        return None
-    values = np.asarray(file.attrs["canvas"])
-    if values.shape != (2,) or values.dtype.kind not in "ui" or values.min() < 1 or values.max() > 1 << 20:
-        raise ReadError(f"{name}: a canvas of {values} is not possible")
-    return int(values[0]), int(values[1])
+def mark_of(file: h5py.File) -> str | None:
+    """The project's mark on a file, or None."""
+    mark = file.attrs.get("format")
+    return None if mark is None else _plain_text(mark)
+
+
+def _plain_text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _find_py4dstem(file: h5py.File) -> h5py.Group | None:
