@@ -116,8 +116,6 @@ def peak_memory(engine: str, window: int, queue: Any) -> None:
     import psutil
     import torch
 
-    import napari_mepdiff.physics.cpu
-    import napari_mepdiff.physics.ptyrad
     from napari_mepdiff.physics.likelihood import Likelihood  # noqa: F401
 
     if engine == "ptyrad":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -402,10 +403,8 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
         except ValueError:
             value = text.split(",") if "," in text else text
             if isinstance(value, list):
-                try:
+                with contextlib.suppress(ValueError):
                     value = [float(v) for v in value]
-                except ValueError:
-                    pass
         if name.strip() in ("elements", "learning_rates") and not isinstance(value, (list, tuple)):
             value = [value]
         out[name.strip()] = value

@@ -50,6 +50,7 @@ def test_tiff_is_calibrated_for_imagej(volume, tmp_path):
         meta = file.imagej_metadata
         assert (meta["unit"], meta["spacing"], meta["slices"]) == ("angstrom", 1.6, 8)
         assert file.series[0].axes == "ZYX"
+        assert file.asarray().shape == (8, 10, 12)
         x = file.pages[0].tags["XResolution"].value
         assert x[0] / x[1] == pytest.approx(4.0)
     (tmp_path / "v.tif.json").unlink()

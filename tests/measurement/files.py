@@ -93,7 +93,8 @@ def _axes():
 def _signal():
     return {"data": patterns(), "axes": _axes(), "attributes": {"_lazy": False}, "original_metadata": {},
             "metadata": {"General": {"title": "test"}, "Signal": {"signal_type": ""},
-                         "Acquisition_instrument": {"TEM": {"beam_energy": 200.0}}}, "package_info": {"package": "test", "package_version": "0"}, "package": "test",
+                         "Acquisition_instrument": {"TEM": {"beam_energy": 200.0}}},
+            "package_info": {"package": "test", "package_version": "0"}, "package": "test",
             "package_version": "0", "learning_results": {}, "models": {}, "tmp_parameters": {}}
 
 
@@ -121,8 +122,8 @@ def mib(path: Path):
         for i, frame in enumerate(frames):
             head = (f"MQ1,{i + 1:06d},00384,01,0256,0256,U16,   1x1,01,2026-11-23 12:00:00.{i:06d},0.001000,0,0,0,"
                     "1.200000E+2,5.110000E+2,0.000000E+0,0.000000E+0,0.000000E+0,0.000000E+0,0.000000E+0,0.000000E+0,"
-                    "3RX,175,511,000,000,000,000,000,000,125,255,125,125,100,100,082,100,087,030,128,004,255,129,128,176,"
-                    "168,511,511,MQ1A,2026-11-23T12:00:00.000000000Z,1000000ns,12,")
+                    "3RX,175,511,000,000,000,000,000,000,125,255,125,125,100,100,082,100,087,030,128,004,255,129,128,"
+                    "176,168,511,511,MQ1A,2026-11-23T12:00:00.000000000Z,1000000ns,12,")
             handle.write(head.encode().ljust(384, b"\0")[:384])
             handle.write(frame[::-1].astype(">u2").tobytes())
 

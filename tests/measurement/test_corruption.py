@@ -76,10 +76,10 @@ def _try(source: str, options: dict, work: str, numbers: list[int]) -> list[tupl
                     "dose": None}, "calibration"
         except (DataError, FileNotFoundError):
             out.append((n, how, "refused"))
-        except OSError as error:  # a chunk that fails when it is read: said by the library, nothing wrong was given
-            out.append((n, how, "refused" if kind in ("own", "hdf5", "ptyrad", "py4dstem", "mat73", "hspy", "zarr") else f"OSError {error}"))
+        except OSError as error:  # a block that fails when it is read: said by the library, nothing wrong was given
+            out.append((n, how, "refused" if kind in (*HDF5_KINDS, "own", "zarr") else f"OSError {error}"))
         except Exception as error:
-            out.append((n, how, "refused" if kind in ("zarr",) else f"{type(error).__name__} {error}"))
+            out.append((n, how, "refused" if kind == "zarr" else f"{type(error).__name__} {error}"))
         else:
             if values.shape != reference.shape:
                 out.append((n, how, f"shape {values.shape}"))

@@ -116,12 +116,11 @@ def _mrc(volume: Volume, path: Path) -> None:
     import mrcfile
 
     dz, dy, dx = volume.voxel_size
-    with atomic(path) as temporary:
-        with mrcfile.new(temporary, overwrite=True) as file:
-            file.set_data(volume.array)
-            file.voxel_size = (dx, dy, dz)
-            file.header.origin.x, file.header.origin.y, file.header.origin.z = volume.origin[::-1]
-            file.add_label(f"napari-mepdiff, {'rad' if volume.unit == 'rad' else 'V Angstrom'}, z=0 at beam entrance")
+    with atomic(path) as temporary, mrcfile.new(temporary, overwrite=True) as file:
+        file.set_data(volume.array)
+        file.voxel_size = (dx, dy, dz)
+        file.header.origin.x, file.header.origin.y, file.header.origin.z = volume.origin[::-1]
+        file.add_label(f"napari-mepdiff, {'rad' if volume.unit == 'rad' else 'V Angstrom'}, z=0 at beam entrance")
 
 
 def _npy(volume: Volume, path: Path) -> None:
@@ -131,18 +130,20 @@ def _npy(volume: Volume, path: Path) -> None:
 
 def _ome_zarr(volume: Volume, path: Path) -> None:
     import zarr
-    from ome_zarr.writer import write_image
+    from ome_zarr.writer import write_multiscales_metadata
 
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         group = zarr.open_group(str(temporary), mode="w")
-        write_image(
-            volume.array, group, axes=[{"name": n, "type": "space", "unit": "angstrom"} for n in "zyx"], scaler=None,
-            coordinate_transformations=[[
+        group.create_array("0", data=volume.array)
+        write_multiscales_metadata(
+            group,
+            [{"path": "0", "coordinateTransformations": [
                 {"type": "scale", "scale": list(volume.voxel_size)},
                 {"type": "translation", "translation": list(volume.origin)},
-            ]],
+            ]}],
+            axes=[{"name": n, "type": "space", "unit": "angstrom"} for n in "zyx"],
         )
         group.attrs["mepdiff"] = {"unit": volume.unit, "energy_kV": volume.energy}
         if path.exists():
@@ -176,8 +177,6 @@ def load_volume(path: str | Path) -> Volume:
             return _described(np.load(path, allow_pickle=False), path)
         if suffix == ".zarr":
             return _from_zarr(path)
-    except FileNotFoundError:
-        raise
     except Exception as error:  # damaged files make readers raise anything
         text = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path.name} cannot be read as a volume: {text}") from error

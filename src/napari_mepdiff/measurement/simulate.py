@@ -225,7 +225,7 @@ def diffraction(
     with abtem.config.set({"diagnostics.progress_bar": False, "precision": "float32"}):
         for start in range(0, len(xy), 64):
             scan = abtem.CustomScan(xy[start : start + 64])
-            waves = probe.multislice(potential, scan=scan, lazy=False)
+            waves: Any = probe.multislice(potential, scan=scan, lazy=False)
             patterns = waves.diffraction_patterns(max_angle=None, parity="same", fftshift=True).array
             patterns = np.asarray(patterns, dtype=np.float64).transpose(0, 2, 1)
             out[start : start + 64] = patterns[:, middle[0] :: middle[1], middle[0] :: middle[1]][

@@ -108,7 +108,7 @@ def _intensity(psi: Any, out: Any, scale2: Any, background: Any) -> None:
 @_jit
 def _misfit_intensity(v: Any, n: Any, w: Any) -> float:
     """Loss Σ w (v − n)²; v becomes dL/dv."""
-    loss = 0.0
+    loss: Any = 0.0
     for i in range(v.shape[0]):
         part = np.float32(0)
         for j in range(v.shape[1]):
@@ -122,7 +122,7 @@ def _misfit_intensity(v: Any, n: Any, w: Any) -> float:
 @_jit
 def _misfit_amplitude(v: Any, n: Any, w: Any) -> float:
     """Loss Σ w (√v − √n)²; v becomes dL/dv."""
-    loss = 0.0
+    loss: Any = 0.0
     for i in range(v.shape[0]):
         part = np.float32(0)
         for j in range(v.shape[1]):
@@ -159,7 +159,7 @@ def _log(v: Any, bits: Any, out: Any, out_bits: Any) -> None:
 @_jit
 def _misfit_poisson(v: Any, n: Any, w: Any, log_v: Any) -> float:
     """Loss Σ w (v − n log v); v becomes dL/dv. What depends on n alone is added outside."""
-    loss = 0.0
+    loss: Any = 0.0
     for i in range(v.shape[0]):
         part = np.float32(0)
         for j in range(v.shape[1]):

@@ -14,7 +14,7 @@ Stopping: a random part of the positions is held out of the fit. The run ends wh
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -93,18 +93,20 @@ class Sources:
 def atom_kernels(
     elements: tuple[str, ...], shape: tuple[int, int], pixel_size: tuple[float, float], energy: float
 ) -> Tensor:
-    """Half spectra (E, h, w // 2 + 1) of one atom's phase; σ_e f(k) / (dy dx) with Lobato's f (as abTEM has it).
+    """Half spectra (E, h, w // 2 + 1) of one atom's phase: σ_e f(k) / (dy dx) with Lobato's f, as abTEM renders it.
 
-    Divided by the transform of a pixel, since atoms between grid points are shared among pixels.
+    abTEM divides by sin(r)/r with r² = (k_y dy)² + (k_x dx)² (no π), to make up for atoms that are shared among the
+    pixels around them; so do we, since its volumes are the truth here.
     """
     from abtem.parametrizations import LobatoParametrization
 
     ky, kx = frequencies(shape, pixel_size)
     kx = kx[:, : shape[1] // 2 + 1].abs()
     k2 = (ky**2 + kx**2).numpy()
-    lobato = LobatoParametrization()
+    lobato: Any = LobatoParametrization()
     scale = interaction_parameter(energy) / (pixel_size[0] * pixel_size[1])
-    pixel = torch.sinc(ky * pixel_size[0]) * torch.sinc(kx * pixel_size[1])
+    r = ((ky * pixel_size[0]) ** 2 + (kx * pixel_size[1]) ** 2).sqrt()
+    pixel = torch.sinc(r / torch.pi)
     return torch.stack(
         [torch.from_numpy(np.asarray(lobato.projected_scattering_factor(e)(k2)) * scale) / pixel for e in elements]
     ).to(torch.float32)
@@ -157,8 +159,7 @@ def atomic(run: Run) -> Iterator[Frame]:
         optimizer.step(closure)  # type: ignore[arg-type]
         evaluations += optimizer.state[u]["func_evals"] - before
         volume = sources.volume(u * u)
-        test = objective.likelihood.loss(volume, held) / objective.noise / len(held) if len(held) else (  # type: ignore
-            objective.misfit(volume)[0])
+        test = objective.misfit(volume, held if len(held) else None)[0]
         if test < best_loss * (1 - 1e-4):
             best_loss, best, stale = test, volume.cpu().clone(), 0
         else:

@@ -67,7 +67,7 @@ class Problem:
         probe: Tensor | NDArray[np.complex64] | None = None,
         optics: Optics | None = None,
         modes: int = 1,
-        band_limit: float | None | str = "data",
+        band_limit: float | str | None = "data",
         propagator: PropagatorKind = "fresnel",
         device: str = "cpu",
         budget: int = 8 * 1024**3,

@@ -115,23 +115,25 @@ def solve(
     if state is None and start is not None:
         run.start_from(first)
     function = getattr(importlib.import_module(f".{entry.module}", __package__), entry.function)
-    saved = -float("inf")
+    saved, good = -float("inf"), None
     last: Frame | None = None
     try:
         for frame in function(run):
-            if not np.isfinite(frame.loss) and not np.isfinite(frame.info.get("best_loss", np.inf)) or not np.isfinite(
+            if (not np.isfinite(frame.loss) and not np.isfinite(frame.info.get("best_loss", np.inf))) or not np.isfinite(
                 frame.volume
             ).all():
                 raise SolverError(f"step {frame.step} gave a loss of {frame.loss}: the run diverged; use a smaller "
                                   "learning rate, or check the probe and the calibration")
             last = frame
-            if checkpoint is not None and run.snapshot is not None and time.monotonic() - saved > every:
-                save_checkpoint(checkpoint, run, identity, frame)
-                saved = time.monotonic()
+            if checkpoint is not None and run.snapshot is not None:
+                good = _copied(run.snapshot())  # the solver goes on in place; a step that fails must not spoil this
+                if time.monotonic() - saved > every:
+                    save_checkpoint(checkpoint, run, good, identity, frame)
+                    saved = time.monotonic()
             yield frame
     finally:
-        if checkpoint is not None and run.snapshot is not None and last is not None:
-            save_checkpoint(checkpoint, run, identity, last)
+        if checkpoint is not None and good is not None and last is not None:
+            save_checkpoint(checkpoint, run, good, identity, last)
     if last is None and state is not None and "shown" in state:
         yield Frame(int(state["step"]), int(state["total"]), state["shown"].numpy(), float(state["loss"]), None,
                     float(state["seconds"]), {})
@@ -141,13 +143,25 @@ class SolverError(ArithmeticError):
     """A run that cannot go on, and why."""
 
 
-def save_checkpoint(path: str | Path, run: Run, identity: str, frame: Frame) -> None:
+def _copied(state: Any) -> Any:
+    """A state with tensors of its own."""
+    import torch
+
+    if isinstance(state, torch.Tensor):
+        return state.detach().clone()
+    if isinstance(state, dict):
+        return {k: _copied(v) for k, v in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)(_copied(v) for v in state)
+    return state
+
+
+def save_checkpoint(path: str | Path, run: Run, state: dict[str, Any], identity: str, frame: Frame) -> None:
     """Whole state to disk; the old checkpoint stays until the new one is complete."""
     import torch
 
-    assert run.snapshot is not None
     with atomic(path) as temporary:
-        torch.save({**run.snapshot(), "identity": identity, "shown": torch.from_numpy(frame.volume),
+        torch.save({**state, "identity": identity, "shown": torch.from_numpy(frame.volume),
                     "loss": frame.loss, "total": frame.total, "changes": json.dumps(run.control.changes),
                     "live": run.settings.model_dump_json()}, temporary)
 

@@ -32,6 +32,7 @@ def load_crystal(source: str | Path | Atoms) -> Atoms:
     from ase import Atoms
     from ase.io import read
 
+    atoms: Any
     if isinstance(source, Atoms):
         atoms, name = source, source.get_chemical_formula()
     else:

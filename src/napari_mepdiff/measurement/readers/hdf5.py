@@ -96,7 +96,7 @@ def _crc(block: NDArray[Any]) -> NDArray[np.uint32]:
     out = np.empty(block.shape[:2], np.uint32)
     for y in range(block.shape[0]):
         for x in range(block.shape[1]):
-            out[y, x] = zlib.crc32(np.ascontiguousarray(block[y, x]))
+            out[y, x] = zlib.crc32(np.ascontiguousarray(block[y, x]).data)
     return out
 
 
