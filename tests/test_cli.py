@@ -1,0 +1,130 @@
+"""The command line as a user types it, in processes of its own where signals matter."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.io import write
+
+from napari_mepdiff.export.volumes import load_volume
+
+MEPDIFF = [sys.executable, "-m", "napari_mepdiff.cli"]
+
+
+def run(*words, cwd, ok=True):
+    out = subprocess.run([*MEPDIFF, *map(str, words)], cwd=cwd, capture_output=True, text=True,
+                         env={**os.environ, "COLUMNS": "200"})
+    assert (out.returncode == 0) == ok, out.stdout + out.stderr
+    return out.stdout + out.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A crystal that is not in the project, recorded once."""
+    folder = tmp_path_factory.mktemp("cli")
+    write(folder / "gaas.cif", bulk("GaAs", "zincblende", a=5.653, cubic=True))
+    text = run("simulate", "gaas.cif", "-o", "gaas.h5", "--zone-axis", "1,1,0", "--slices", 4, "--scan", "5,5", "--step", "1.28",
+               "--detector", 64, "--overfocus", 60, cwd=folder)
+    assert "5 × 5 patterns of 64 × 64 px" in text
+    return folder
+
+
+def test_simulate_reconstruct_evaluate_export(folder):
+    text = run("info", "gaas.h5", "--image", "look.png", cwd=folder)
+    for part in ("300 kV", "21.4 mrad", "1.28 Å", "nothing wrong was found"):
+        assert part in text
+    assert (folder / "look.png").stat().st_size > 5000
+    text = run("reconstruct", "gaas.h5", "-o", "out.tif", "--solver", "lbfgs", "--set", "learning_rates=1", "--set", "batch=null",
+               "--set", "iterations=2", "--set", "misfit=poisson", "--set", "line_search=true", cwd=folder)
+    assert "step 2 of 2" in text
+    text = run("evaluate", "out.tif", "gaas.h5", "--json", "scores.json", "--figure", "compare.png", cwd=folder)
+    assert "SSIM" in text
+    scores = json.loads((folder / "scores.json").read_text())
+    assert 0.5 < scores["deviance"] < 1.5
+    assert scores["psnr_sum"] > 10
+    assert (folder / "compare.png").stat().st_size > 5000
+    written = run("export", "out.tif", "part.mrc", "--slices", "1:3", "--y", "4:20", "--unit", "VA", cwd=folder)
+    assert "part.mrc.json" in written
+    part = load_volume(folder / "part.mrc")
+    assert part.shape == (2, 16, 32)
+    assert part.unit == "V·Å"
+    provenance = json.loads((folder / "out.tif.json").read_text())["provenance"]
+    assert provenance["solver"] == "lbfgs"
+    assert provenance["settings"]["misfit"] == "poisson"
+    assert provenance["data"]["source"]["hash"].startswith("sha256:")
+    assert "torch" in provenance["versions"]
+    assert provenance["complete"] is True
+
+
+def test_errors_are_one_line_that_says_what_to_do(folder):
+    for words, message in (
+        (("reconstruct", "none.h5", "-o", "x.h5"), "no such file"),
+        (("reconstruct", "gaas.h5", "-o", "x.xyz"), "choose one of"),
+        (("reconstruct", "gaas.h5", "-o", "x.h5", "--solver", "magic"), "there are adam"),
+        (("reconstruct", "gaas.h5", "-o", "x.h5", "--set", "iterations=-1"), "greater than or equal to 1"),
+        (("reconstruct", "gaas.h5", "-o", "x.h5", "--step", "99"), "larger than the probe"),
+        (("reconstruct", "gaas.h5", "-o", "none/x.h5"), "folder"),
+        (("evaluate", "gaas.cif", "gaas.h5"), "not a format"),
+        (("simulate", "gaas.cif", "-o", "y.h5", "--zone-axis", "q"), "zone axis"),
+        (("info", "gaas.cif"), "neither name nor content"),
+    ):
+        text = run(*words, cwd=folder, ok=False)
+        assert message in text, text
+        assert "Traceback" not in text
+    assert not list(folder.glob("x.*"))
+
+
+def _start(folder, output, *more):
+    return subprocess.Popen(
+        [*MEPDIFF, "reconstruct", "gaas.h5", "-o", output, "--solver", "adam", "--set", "iterations=100000", "--set",
+         "learning_rate=0.005", *more], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_ctrl_c_keeps_the_partial_volume(folder):
+    process = _start(folder, "partial.h5")
+    time.sleep(9)
+    process.send_signal(signal.SIGINT)
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, text
+    assert "partial volume, step" in text
+    volume = load_volume(folder / "partial.h5")
+    assert volume.provenance["complete"] is False
+    assert 0 < volume.provenance["steps"] < 100000
+    assert np.abs(volume.array).max() > 0
+
+
+def test_kill_minus_nine_then_resume(folder):
+    process = _start(folder, "killed.h5", "--resume", "--every", "0")
+    state = folder / "killed.h5.checkpoint"
+    deadline = time.monotonic() + 60
+    while not state.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1.0)
+    process.kill()
+    process.wait()
+    assert not (folder / "killed.h5").exists()
+    assert not [p for p in folder.glob(".*partial*") if "checkpoint" not in p.name]
+    from napari_mepdiff.reconstruction.registry import load_checkpoint
+
+    reached = int(load_checkpoint(state)["step"])
+    assert reached >= 1
+    process = _start(folder, "killed.h5", "--resume", "--every", "0")
+    time.sleep(9)
+    process.send_signal(signal.SIGINT)
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, text
+    assert load_volume(folder / "killed.h5").provenance["steps"] > reached
+
+
+def test_samples_by_name_and_version(tmp_path: Path):
+    assert "8, 64, 64" in run("info", "srtio3", "--quick", cwd=tmp_path)
+    assert run("--version", cwd=tmp_path).strip()[0].isdigit()
