@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from pathlib import Path
+from typing import Any
 
 
 def main() -> None:
@@ -28,10 +30,10 @@ def main() -> None:
     problem = Problem.from_data(data)
     formula = data.provenance["crystal"]["formula"]
     print(f"{args.sample}: {formula}, {data.shape[0]} × {data.shape[1]} patterns of {data.shape[2]}² px → {problem.shape} voxels")
-    runs = {
-        "L-BFGS": ("lbfgs", {}),
-        "Adam": ("adam", {"iterations": 40, "learning_rate": 2e-3}),
-        "atomic sources": ("atomic", {}),
+    runs: dict[str, tuple[str, dict[str, Any]]] = {
+        "L-BFGS": ("lbfgs", {"non_negative": True, "learning_rates": (1.0,)}),
+        "Adam": ("adam", {"iterations": 40, "learning_rate": 2e-3, "non_negative": True}),
+        "atomic sources": ("atomic", {"elements": re.findall("[A-Z][a-z]?", formula)}),
     }
     volumes, scores = {"truth": data.truth}, {}
     for name, (solver, fields) in runs.items():

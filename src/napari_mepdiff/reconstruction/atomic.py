@@ -8,6 +8,9 @@ in. Misfit Poisson by default; a concave penalty μ Σ log(1 + s/ε) gathers wha
 Wakin and Boyd 2008), and keeps the volume from decaying when the run goes on. Free voxels can fit the data
 with a wrong volume; sources cannot put negative or sub-atomic structure between the atoms.
 
+Where the elements are known, s counts atoms, and more than one of them in one place (3 × 3 pixels of a slice) costs κ (n − 1)²:
+without it the concave penalty heaps the atoms of a column into its middle slice.
+
 Stopping: a random part of the positions is held out of the fit. The run ends when their misfit no longer falls.
 """
 
@@ -38,8 +41,11 @@ class AtomicSettings(SolverSettings):
         (), title="Elements", description="chemical symbols in the specimen, e.g. Sr, Ti, O; none: one generic atom shape"
     )
     misfit: Misfit = Field("poisson", title="Misfit")
-    penalty: float = Field(0.01, ge=0, title="Gathering μ", description="weight of the log-sum penalty")
+    penalty: float = Field(0.005, ge=0, title="Gathering μ", description="weight of the log-sum penalty")
     epsilon: float = Field(0.05, gt=0, title="Gathering ε", description="atoms per voxel below which a source counts as empty")
+    exclusion: float = Field(
+        3.0, ge=0, title="Exclusion κ", description="weight against more than one atom in one place; acts when elements are given"
+    )
     iterations: int = Field(45, ge=1, title="Iterations", description="L-BFGS steps at most")
     held_out: float = Field(0.1, ge=0, lt=0.5, title="Held out", description="fraction of positions kept for stopping")
     patience: int = Field(8, ge=1, title="Patience", description="steps without better held-out misfit before the end")
@@ -112,6 +118,11 @@ def atom_kernels(
     ).to(torch.float32)
 
 
+def _neighbourhood(density: Tensor) -> Tensor:
+    """Atoms within 3 × 3 pixels of a slice, (D, h, w); its own adjoint."""
+    return 9 * torch.nn.functional.avg_pool2d(density[:, None], 3, stride=1, padding=1, count_include_pad=True)[:, 0]
+
+
 def atomic(run: Run) -> Iterator[Frame]:
     """One frame per L-BFGS step; the last is the one with the best held-out misfit."""
     problem, s = run.problem, run.settings
@@ -148,6 +159,11 @@ def atomic(run: Run) -> Iterator[Frame]:
             weight = s.penalty * scale / 1000
             loss += weight * float(torch.log1p(density / s.epsilon).sum())
             slope = slope + weight / (s.epsilon + density)
+        if s.exclusion and s.elements:
+            weight = s.exclusion * scale / 1000
+            crowd = (_neighbourhood(density.sum(dim=0)) - 1).clamp(min=0)
+            loss += weight * float(crowd.square().sum())
+            slope = slope + 2 * weight * _neighbourhood(crowd)
         u.grad = 2 * u * slope
         return loss
 
