@@ -227,3 +227,23 @@ def test_wrong_volume_and_batch_are_named(small):
         like(torch.zeros(3, 32, 32))
     with pytest.raises(ValueError, match="names some of"):
         like(torch.zeros(4, 32, 32), [400])
+
+
+def test_plans_are_kept_between_processes(small, tmp_path, monkeypatch):
+    import pyfftw
+
+    from napari_mepdiff.physics import wisdom
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    pyfftw.forget_wisdom()
+    p = small(dtype=torch.float32, window=20, canvas=20)
+    first = p.likelihood(torch.ones(p.count, 20, 20))(p.volume)[1]
+    kept = wisdom.path().read_bytes()
+    assert b"fftw" in kept
+    pyfftw.forget_wisdom()
+    again = p.likelihood(torch.ones(p.count, 20, 20))(p.volume)[1]
+    assert torch.equal(first, again)
+    assert wisdom.path().read_bytes() == kept  # nothing was planned anew
+    wisdom.path().write_bytes(b"damaged")
+    pyfftw.forget_wisdom()
+    assert torch.allclose(p.likelihood(torch.ones(p.count, 20, 20))(p.volume)[1], first)

@@ -324,3 +324,28 @@ def test_source_kernels_are_one_atom_of_abtem():
     assert np.abs(ours - theirs).max() < 0.01 * theirs.max()
     a, b = torch.rand(sources.shape), torch.rand(problem.shape)
     assert float((sources.volume(a) * b).sum()) == pytest.approx(float((a * sources.adjoint(b)).sum()), rel=1e-4)
+
+
+def test_exclusion_keeps_atoms_apart_where_elements_are_known():
+    from napari_mepdiff.reconstruction.atomic import Sources, _neighbourhood
+
+    problem, _, _ = make_problem()
+    a, b = torch.rand(4, 48, 48), torch.rand(4, 48, 48)
+    assert float((_neighbourhood(a) * b).sum()) == pytest.approx(float((a * _neighbourhood(b)).sum()), rel=1e-5)
+    crowd = {}
+    for exclusion in (0.0, 300.0):
+        settings = SOLVERS["atomic"].default(iterations=25, elements=("C",), exclusion=exclusion, patience=25)
+        state = {}
+
+        def note(snapshot, into=state):
+            into.update(snapshot())
+
+        from napari_mepdiff.reconstruction.atomic import atomic
+        from napari_mepdiff.reconstruction.stream import Run
+
+        run = Run(problem, settings, Control(), None)
+        run.keep = note
+        last(atomic(run))
+        assert state["u"].shape == Sources(problem, ("C",), settings.margin).shape
+        crowd[exclusion] = float(_neighbourhood(state["u"].square()[0]).max())
+    assert crowd[300.0] < 0.8 * crowd[0.0]

@@ -176,8 +176,12 @@ class Rotation:
 def estimate_rotation(data: FourDSTEM, com: NDArray[np.float64] | None = None) -> Rotation:
     """Rotation that makes the centre-of-mass field free of curl (it is the gradient of a phase).
 
-    The sign that is left (θ or θ + 180°) is chosen so that atoms attract electrons: negative mean divergence where
-    the field is weighted by itself is not known in overfocus, so the angle is returned in (−90°, 90°].
+    Curl alone leaves θ and θ + 180° (and the sign of the defocus tells them apart), so the angle is in (−90°, 90°].
+
+    Parameters
+    ----------
+    com : ndarray, optional
+        (Ny, Nx, 2) as (y, x), from :func:`centre_of_mass`, to spare its computation.
     """
     field = centre_of_mass(data) if com is None else com
     field = field - field.mean(axis=(0, 1))
@@ -232,9 +236,7 @@ def find_hot_pixels(data: FourDSTEM, sigma: float = 8.0) -> NDArray[np.bool_]:
     diff = pattern - smooth
     # counting noise of the average, beside the general scatter
     scatter = 1.4826 * np.median(np.abs(diff)) + np.sqrt(smooth.clip(0) / np.prod(data.scan_shape))
-    step = np.abs(np.gradient(smooth)).max(axis=0) if isinstance(np.gradient(smooth), np.ndarray) else np.max(
-        np.abs(np.stack(np.gradient(smooth))), axis=0
-    )
+    step = np.max(np.abs(np.stack(np.gradient(smooth))), axis=0)  # the disk's edge is steep, not hot
     return diff > sigma * scatter + 2 * median_filter(step, 5) + 1e-12
 
 

@@ -20,6 +20,7 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+from . import wisdom
 from .multislice import Multislice
 from .optics import shift_ramp
 
@@ -234,9 +235,8 @@ class CpuEngine:
                 shape = (block, self.modes, *self.model.windows.window)
                 before = pyfftw.zeros_aligned((self.model.slices, *shape), dtype="complex64")
                 work = pyfftw.zeros_aligned(shape, dtype="complex64")
-                # estimated, not measured, plans: a few percent slower, but the same in every process, so that a
-                # resumed run repeats bit for bit
-                plan: dict[str, Any] = {"axes": (2, 3), "flags": ("FFTW_ESTIMATE", "FFTW_DESTROY_INPUT")}
+                plan: dict[str, Any] = {"axes": (2, 3), "flags": ("FFTW_MEASURE", "FFTW_DESTROY_INPUT")}
+                known = wisdom.recall()
                 self._spaces[key] = _Workspace(
                     before=before,
                     work=work,
@@ -245,6 +245,7 @@ class CpuEngine:
                     inverse=pyfftw.FFTW(work, work, direction="FFTW_BACKWARD", **plan),
                     into=[pyfftw.FFTW(work, b, direction="FFTW_BACKWARD", **plan) for b in before],
                 )
+                wisdom.keep(known)
         return self._spaces[key]
 
     def patterns(

@@ -196,9 +196,10 @@ class Likelihood:
         probe = probe if probe.ndim == 3 else probe[None]
         if tuple(probe.shape[1:]) != window:
             raise ValueError(f"the probe is {tuple(probe.shape[1:])}, the window is {window}")
+        if "_engine" in self.__dict__ and len(probe) != len(self._probe):
+            del self.__dict__["_engine"]  # its buffers are made for another number of modes
         self._probe = probe.to(device=self.device, dtype=self.complex_dtype)
         self._spectrum = torch.fft.fft2(self._probe)
-        self.__dict__.pop("_engine", None)
 
     @property
     def positions(self) -> Tensor:
