@@ -113,6 +113,8 @@ class Likelihood:
         If shapes disagree, counts are negative or not finite, or a window leaves an extended canvas.
     """
 
+    _probe: Tensor
+
     def __init__(
         self,
         patterns: Tensor | NDArray[Any],
