@@ -16,6 +16,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("demo_output"))
     args = parser.parse_args()
 
+    from ase.formula import Formula
+
     from .cli import _print_scores, _progress
     from .evaluation.figures import compare_figure
     from .evaluation.judge import judge
@@ -28,7 +30,7 @@ def main() -> None:
     data = open_sample(args.sample)
     assert data.truth is not None
     problem = Problem.from_data(data)
-    formula = data.provenance["crystal"]["formula"]
+    formula = Formula(data.provenance["crystal"]["formula"]).reduce()[0].format("metal")
     print(f"{args.sample}: {formula}, {data.shape[0]} × {data.shape[1]} patterns of {data.shape[2]}² px → {problem.shape} voxels")
     runs: dict[str, tuple[str, dict[str, Any]]] = {
         "L-BFGS": ("lbfgs", {"non_negative": True, "learning_rates": (1.0,)}),

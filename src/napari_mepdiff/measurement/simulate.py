@@ -144,7 +144,7 @@ def simulate(crystal: Atoms, conditions: Conditions | None = None, progress: Pro
             "conditions": settings,
             "electrons_per_pattern": electrons,
             "crystal": {k: str(v) for k, v in crystal.info.items() if k in ("id", "name", "source")}
-            | {"formula": crystal.get_chemical_formula(mode="reduce")},
+            | {"formula": crystal.get_chemical_formula(mode="metal", empirical=True)},
         },
     )
 
