@@ -365,11 +365,14 @@ def _as_volume(file: Path) -> Any:
     if file.suffix.lower() in (".h5", ".hdf5") and file.exists():
         import h5py
 
+        from .files import guard_hdf5
+
         try:
+            guard_hdf5(file)
             with h5py.File(file, "r") as handle:
                 if handle.attrs.get("format") not in (b"mepdiff-volume", "mepdiff-volume") and "optimizable_tensors" not in handle:
                     return None
-        except OSError:
+        except (OSError, ValueError):
             return None
         return load_volume(file)
     if file.suffix.lower() in (".tif", ".tiff", ".mrc"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,3 +85,37 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.tolist()
     return value
+
+
+_PROBE = """
+import sys, h5py
+with h5py.File(sys.argv[1], "r") as f:
+    def look(name, item):
+        dict(item.attrs)
+        if isinstance(item, h5py.Dataset):
+            item.shape, item.dtype, item.chunks, item.id.get_storage_size()
+            if item.size < 1024:
+                item[()]
+    look("/", f)
+    f.visititems(look)
+"""
+
+
+def guard_hdf5(path: str | Path, seconds: float = 20.0) -> None:
+    """Walk through an HDF5 file in a process of its own, before this one touches it.
+
+    A damaged file can send the HDF5 library round in circles with the interpreter locked; a process can be ended.
+
+    Raises
+    ------
+    ValueError
+        If the walk fails, crashes or does not end.
+    """
+    path = Path(path)
+    try:
+        result = subprocess.run([sys.executable, "-c", _PROBE, str(path)], capture_output=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"{path.name} sends the HDF5 library round in circles: it is damaged") from None
+    if result.returncode:
+        lines = result.stderr.decode(errors="replace").strip().splitlines()
+        raise ValueError(f"{path.name} cannot be read as HDF5: {lines[-1] if lines else 'the library crashed'}; it is damaged")

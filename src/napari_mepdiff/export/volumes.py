@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files import atomic, plain, versions
+from ..files import atomic, guard_hdf5, plain, versions
 from ..specimen.volume import Unit, Volume
 
 FORMATS = {
@@ -188,6 +188,7 @@ def _from_hdf5(path: Path) -> Volume:
 
     from ..measurement.readers import hdf5, open_4dstem
 
+    guard_hdf5(path)
     with h5py.File(path, "r") as file:
         mark, ptyrad = hdf5.mark_of(file), "optimizable_tensors" in file
     if ptyrad:

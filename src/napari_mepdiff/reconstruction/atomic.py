@@ -126,8 +126,6 @@ def _neighbourhood(density: Tensor) -> Tensor:
 def atomic(run: Run) -> Iterator[Frame]:
     """One frame per L-BFGS step; the last is the one with the best held-out misfit."""
     problem, s = run.problem, run.settings
-    if problem.device != "cpu":
-        torch.cuda.empty_cache()
     objective = Objective(problem, s)
     device = objective.likelihood.device
     elements = s.elements or GENERIC

@@ -147,10 +147,13 @@ class Volume:
         """
         import h5py
 
+        from ..files import guard_hdf5
+
         path = Path(path)
         if not path.exists():
             raise FileNotFoundError(f"no such file: {path}")
         try:
+            guard_hdf5(path)
             with h5py.File(path, "r") as file:
                 if file.attrs.get("format") not in (FORMAT, FORMAT.encode()):
                     raise ValueError(f"{path.name} is not a mepdiff volume (no '{FORMAT}' mark in it)")

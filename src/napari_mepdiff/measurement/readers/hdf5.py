@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -29,7 +27,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ...files import atomic, plain
+from ...files import atomic, guard_hdf5, plain
 from ...physics.optics import Optics
 from ...specimen.volume import Volume
 from ..dataset import Calibration, FourDSTEM, chunks
@@ -153,7 +151,7 @@ def _consistent(dataset: h5py.Dataset, name: str) -> h5py.Dataset:
 
 def read(path: Path, options: Options) -> FourDSTEM:
     """Any of the layouts above."""
-    guard(path)
+    guard_hdf5(path)
     file = h5py.File(path, "r")  # stays open as long as the lazy patterns live
     mark = mark_of(file)
     if mark == FORMAT:
@@ -167,39 +165,6 @@ def read(path: Path, options: Options) -> FourDSTEM:
         if py4dstem is not None:
             return _py4dstem(file, py4dstem, options, path.name)
     return FourDSTEM(arrange(_consistent(_only_dataset(file, options.dataset, path.name), path.name), options, path.name))
-
-
-_PROBE = """
-import sys, h5py
-with h5py.File(sys.argv[1], "r") as f:
-    def look(name, item):
-        dict(item.attrs)
-        if isinstance(item, h5py.Dataset):
-            item.shape, item.dtype, item.chunks, item.id.get_storage_size()
-            if item.size < 1024:
-                item[()]
-    look("/", f)
-    f.visititems(look)
-"""
-
-
-def guard(path: Path, seconds: float = 20.0) -> None:
-    """Walk through an HDF5 file in a process of its own, before this one touches it.
-
-    A damaged file can send the HDF5 library round in circles with the interpreter locked; a process can be ended.
-
-    Raises
-    ------
-    ReadError
-        If the walk fails, crashes or does not end.
-    """
-    try:
-        result = subprocess.run([sys.executable, "-c", _PROBE, str(path)], capture_output=True, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        raise ReadError(f"{path.name} sends the HDF5 library round in circles: it is damaged") from None
-    if result.returncode:
-        lines = result.stderr.decode(errors="replace").strip().splitlines()
-        raise ReadError(f"{path.name} cannot be read as HDF5: {lines[-1] if lines else 'the library crashed'}; it is damaged")
 
 
 def _own(file: h5py.File, name: str) -> FourDSTEM:
@@ -358,8 +323,8 @@ def read_ptyrad_result(path: str | Path) -> Volume:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
-    guard(path)
     try:
+        guard_hdf5(path)
         with h5py.File(path, "r") as file:
             tensors, attributes = file["optimizable_tensors"], file.get("model_attributes", {})
             phase = np.asarray(tensors["objp"][...], dtype=np.float32)

@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ...files import guard_hdf5
 from ..dataset import FourDSTEM
 from .common import Options, ReadError, arrange
 
@@ -35,9 +36,7 @@ def read_mat5(path: Path, options: Options) -> FourDSTEM:
 
 def read_mat73(path: Path, options: Options) -> FourDSTEM:
     """MATLAB v7.3 (HDF5): axes are put back into MATLAB's order."""
-    from .hdf5 import guard
-
-    guard(path)
+    guard_hdf5(path)
     file = h5py.File(path, "r")
     names = {n: (d.shape, "") for n, d in file.items() if isinstance(d, h5py.Dataset)}
     from .hdf5 import _consistent

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...files import guard_hdf5
 from ..dataset import Calibration, FourDSTEM
 from .common import Options, ReadError, arrange
 
@@ -25,9 +26,7 @@ def read(path: Path, options: Options) -> FourDSTEM:
     plugin = importlib.import_module(f"rsciio.{_PLUGINS[suffix]}")
     extra: dict[str, Any] = {}
     if suffix == ".hspy":
-        from .hdf5 import guard
-
-        guard(path)
+        guard_hdf5(path)
     if suffix in (".mib", ".hdr") and options.scan_shape is not None:
         extra["navigation_shape"] = options.scan_shape[::-1]
     signals = plugin.file_reader(str(path), lazy=True, **extra)
