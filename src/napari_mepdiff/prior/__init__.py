@@ -1,0 +1,1 @@
+"""What crystals look like: the diffusion prior, its data, training and weights."""
