@@ -1,0 +1,470 @@
+"""Training of the prior: stream of volumes, weighted v-loss, AdamW, moving average of the weights, exact resume.
+
+    for report in train(TrainSettings(), structures, folder, minutes=120):
+        print(report.step, report.loss)
+
+All randomness of a step comes from (seed, step, process), so that a run that was killed and resumed goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from ..files import atomic
+from .condition import Dropout, corrupt
+from .crystals import Augmentation, CrystalStream
+from .noise import SCALE, AdaptiveSchedule, diffuse, velocity
+from .structures import Structures
+from .unet import PRESETS, UNet, UNetConfig
+
+BANDS = (-20.0, -13.0, -10.0, -7.0, -4.0, -1.0, 3.0, 20.0)  # λ bands in which losses are reported
+Shape = tuple[int, int, int]
+
+
+class TrainSettings(BaseModel):
+    """Everything that decides how a training run goes on; kept in its checkpoint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    network: UNetConfig = Field(default_factory=lambda: PRESETS["compact"], title="Network")
+    batch: int = Field(16, ge=1, title="Batch", description="volumes per step and process")
+    learning_rate: float = Field(1e-3, gt=0, title="Learning rate")
+    weight_decay: float = Field(0.01, ge=0, title="Weight decay")
+    warm_up: int = Field(200, ge=0, title="Warm-up", description="steps to the full learning rate")
+    half_life: int = Field(0, ge=0, title="Half-life", description="steps after which the learning rate has halved; 0: constant")
+    average: float = Field(0.999, ge=0, lt=1, title="EMA decay", description="of the moving average of the weights")
+    clip: float = Field(1.0, gt=0, title="Gradient clip", description="largest norm of a gradient")
+    no_condition: float = Field(0.35, ge=0, le=1, title="No condition", description="share of volumes that see none")
+    only_sum: float = Field(0.25, ge=0, le=1, title="Depth sum only", description="share that sees only the depth sum")
+    other_shapes: float = Field(0.15, ge=0, le=1, title="Other shapes", description="share of steps on another number of voxels")
+    lateral: int = Field(64, ge=16, title="Lateral size", description="voxels a side of the usual volume")
+    slices: int = Field(8, ge=4, title="Slices", description="of the usual volume")
+    experimental_weight: float = Field(4.0, gt=0, title="Experimental", description="how much oftener such structures are drawn")
+    any_direction: float = Field(0.1, ge=0, le=1, title="Any direction", description="share seen along a random direction")
+    vacancies: float = Field(0.01, ge=0, lt=1, title="Vacancies", description="fraction of atoms left out")
+    precision: Literal["bf16", "float32"] = Field("bf16", title="Precision")
+    weighting_mean: float = Field(-7.0, title="Weighting mean", description="λ")
+    weighting_spread: float = Field(3.0, gt=0, title="Weighting spread", description="λ")
+    seed: int = Field(0, ge=0, title="Seed")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where a run stands.
+
+    Attributes
+    ----------
+    step, samples : int
+        Steps and volumes since the very beginning, resumed parts included.
+    loss : float
+        Running mean of w(λ) / p(λ) · |v − v_θ|².
+    bands : dict
+        Running mean of the plain v-loss per λ band.
+    rate : float
+        Volumes per second, of late.
+    seconds : float
+        Of training since the very beginning.
+    left : float or None
+        Seconds to the planned end.
+    notes : tuple of str
+        What went wrong, and what was done about it.
+    """
+
+    step: int
+    samples: int
+    loss: float
+    bands: dict[str, float]
+    rate: float
+    seconds: float
+    left: float | None
+    learning_rate: float
+    notes: tuple[str, ...] = ()
+
+
+class TrainingError(ArithmeticError):
+    """A run that cannot go on, and why."""
+
+
+def band_of(log_snr: float) -> str:
+    """Name of the λ band."""
+    for low, high in zip(BANDS[:-1], BANDS[1:], strict=True):
+        if log_snr < high:
+            return f"{low:g}..{high:g}"
+    return f"{BANDS[-2]:g}..{BANDS[-1]:g}"
+
+
+@dataclass
+class Trainer:
+    """Network, optimiser and all other state of a run.
+
+    Attributes
+    ----------
+    settings : TrainSettings
+    structures : Structures
+        Those to train on.
+    device : str
+    accelerator : accelerate.Accelerator or None
+        For several processes.
+    """
+
+    settings: TrainSettings
+    structures: Structures
+    device: str = "cpu"
+    accelerator: Any = None
+    step: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+    micro: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        s = self.settings
+        torch.manual_seed(s.seed)
+        self.network = UNet(s.network).to(self.device, memory_format=torch.channels_last_3d)
+        self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        decay = [p for p in self.network.parameters() if p.ndim > 1]
+        plain = [p for p in self.network.parameters() if p.ndim <= 1]
+        self.optimiser = torch.optim.AdamW(
+            [{"params": decay, "weight_decay": s.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=s.learning_rate, betas=(0.9, 0.99), fused=self.device == "cpu" or self.device.startswith("cuda"),
+        )
+        self.schedule = AdaptiveSchedule(mean=s.weighting_mean, spread=s.weighting_spread)
+        self.stream = CrystalStream(
+            self.structures, Augmentation(any_direction=s.any_direction, vacancies=s.vacancies),
+            experimental_weight=s.experimental_weight, seed=s.seed,
+        )
+        self.model: torch.nn.Module = self.network
+        self.rank, self.processes = 0, 1
+        if self.accelerator is not None:
+            self.rank, self.processes = self.accelerator.process_index, self.accelerator.num_processes
+            self.model, self.optimiser = self.accelerator.prepare(self.network, self.optimiser)
+        self.loss, self.bands = math.nan, dict.fromkeys((band_of(b) for b in BANDS[:-1]), math.nan)
+        self._bad = 0
+
+    def learning_rate(self) -> float:
+        """That of the present step."""
+        s = self.settings
+        rate = s.learning_rate * min(1.0, (self.step + 1) / max(1, s.warm_up))
+        return rate * (0.5 ** (self.step / s.half_life) if s.half_life else 1.0)
+
+    def shape(self) -> tuple[Shape, int]:
+        """Voxels and number of volumes of the present step: mostly the usual shape, else fewer slices or another field."""
+        s = self.settings
+        rng = np.random.default_rng([s.seed, self.step, 2])
+        usual = (s.slices, s.lateral, s.lateral)
+        if rng.random() >= s.other_shapes:
+            return usual, s.batch
+        unit = s.network.stride[1]
+        kind = rng.integers(3)
+        if kind == 0 and s.slices > 4:
+            multiple = s.network.stride[0]
+            return (int(rng.integers(4 // multiple, s.slices // multiple)) * multiple, s.lateral, s.lateral), s.batch
+        if kind == 1:
+            side = max(unit, s.lateral // 2 // unit * unit)
+            return (s.slices, side, side), 2 * s.batch
+        side = s.lateral * 3 // 2 // unit * unit
+        return (s.slices, side, side), max(1, s.batch // 2)
+
+    def draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Volumes, noise, λ, factors, conditions and flags of the present step and process."""
+        s = self.settings
+        shape, count = self.shape()
+        x = SCALE * self.stream.batch(self.step * self.processes + self.rank, count, shape, self.device)
+        rng = torch.Generator().manual_seed(int(np.random.default_rng([s.seed, self.step, self.rank, 3]).integers(2**62)))
+        noise = torch.randn(x.shape, generator=rng).to(self.device)
+        log_snr, factor = self.schedule.draw(count, rng)
+        order = torch.randperm(count, generator=rng)  # λ is stratified; keep it from going with the order of volumes
+        condition, flags = corrupt(x, rng, Dropout(s.no_condition, s.only_sum))
+        return x, noise, log_snr[order].to(self.device), factor[order].to(self.device), condition, flags
+
+    def advance(self) -> None:
+        """One step. A batch that does not fit into memory is taken in pieces; one that gives NaN is left out.
+
+        Raises
+        ------
+        TrainingError
+            After ten batches in a row without a finite gradient.
+        MemoryError
+            If even a single volume does not fit.
+        """
+        started = time.perf_counter()
+        x, noise, log_snr, factor, condition, flags = self.draw()
+        z, v = diffuse(x, noise, log_snr), velocity(x, noise, log_snr)
+        rate = self.learning_rate()
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        count = len(x)
+        micro = min(self.micro or count, count)
+        while True:
+            try:
+                losses = self._gradient(z, v, log_snr, factor, condition, flags, micro)
+                break
+            except RuntimeError as error:
+                if "memory" not in str(error).lower():
+                    raise
+                if micro == 1:
+                    raise MemoryError("not even one volume fits into memory: choose a smaller network or field") from error
+                micro = self.micro = (micro + 1) // 2
+                self.notes.append(f"step {self.step}: out of memory; going on with {micro} volumes at a time")
+                if self.device.startswith("cuda"):
+                    torch.cuda.empty_cache()
+        size = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        if torch.isfinite(size) and torch.isfinite(losses).all():
+            self.optimiser.step()
+            self._bad = 0
+            self._average()
+            self._account(log_snr, losses, factor)
+        else:
+            self._bad += 1
+            self.notes.append(f"step {self.step}: no finite gradient; this batch was left out")
+            if self._bad >= 10:
+                raise TrainingError("ten batches in a row gave no finite gradient: the run diverged; resume from its last "
+                                    "checkpoint with a smaller learning rate")
+        self.step += 1
+        self.samples += count * self.processes
+        self.seconds += time.perf_counter() - started
+
+    def _gradient(self, z: Tensor, v: Tensor, log_snr: Tensor, factor: Tensor, condition: Tensor, flags: Tensor,
+                  micro: int) -> Tensor:
+        self.optimiser.zero_grad(set_to_none=True)
+        count, losses = len(z), []
+        for low in range(0, count, micro):
+            part = slice(low, min(low + micro, count))
+            last = part.stop == count
+            quiet = nullcontext() if last or self.accelerator is None else self.accelerator.no_sync(self.model)
+            with quiet:
+                with self._cast():
+                    out = self.model(z[part], log_snr[part], condition[part], flags[part])
+                each = (out.float() - v[part]).square().mean(dim=(1, 2, 3))
+                total = (each * factor[part]).sum() / count
+                if self.accelerator is None:
+                    total.backward()
+                else:
+                    self.accelerator.backward(total)
+            losses.append(each.detach())
+        return torch.cat(losses)
+
+    def _cast(self) -> Any:
+        if self.settings.precision == "float32":
+            return nullcontext()
+        return torch.autocast(torch.device(self.device).type, torch.bfloat16)
+
+    def _average(self) -> None:
+        decay = min(self.settings.average, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, value in self.network.state_dict().items():
+                self.average[name].lerp_(value, 1 - decay)
+
+    def _account(self, log_snr: Tensor, losses: Tensor, factor: Tensor) -> None:
+        if self.accelerator is not None:
+            log_snr, losses, factor = (self.accelerator.gather(t.contiguous()) for t in (log_snr, losses, factor))
+        log_snr, losses, factor = log_snr.cpu(), losses.cpu(), factor.cpu()
+        self.schedule.update(log_snr, losses)
+
+        def running(old: float, new: float, keep: float) -> float:
+            return new if math.isnan(old) else keep * old + (1 - keep) * new
+
+        self.loss = running(self.loss, float((losses * factor).mean()), 0.98)
+        for value, loss in zip(log_snr.tolist(), losses.tolist(), strict=True):
+            self.bands[band_of(value)] = running(self.bands[band_of(value)], loss, 0.98)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that :meth:`load_state_dict` needs to go on exactly."""
+        return {
+            "format": "mepdiff-training", "version": 1, "settings": self.settings.model_dump_json(),
+            "network": self.network.state_dict(), "average": self.average, "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(), "step": self.step, "samples": self.samples, "seconds": self.seconds,
+            "loss": self.loss, "bands": self.bands, "source": self.structures.source, "processes": self.processes,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`; the settings stay those of this trainer."""
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        for name, value in state["average"].items():
+            self.average[name].copy_(value)
+        self.schedule.load_state_dict(state["schedule"])
+        self.step, self.samples, self.seconds = int(state["step"]), int(state["samples"]), float(state["seconds"])
+        self.loss, self.bands = float(state["loss"]), dict(state["bands"])
+
+
+def save_checkpoint(path: Path, trainer: Trainer) -> None:
+    """Whole state to disk; the old file stays until the new one is complete."""
+    with atomic(path) as temporary:
+        torch.save(trainer.state_dict(), temporary)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """What :func:`save_checkpoint` wrote: tensors and plain values only, no code is run.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If the file is no checkpoint of a training run, or is damaged.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"there is no training run to resume: {path} does not exist")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict) or state.get("format") != "mepdiff-training":
+            raise ValueError("not a checkpoint of a training run")
+    except Exception as error:  # torch raises whatever the damage makes it meet
+        raise ValueError(f"{path.name} cannot be read as a training checkpoint: {' '.join(str(error).split())[:200]}"
+                         ) from error
+    if state["version"] > 1:
+        raise ValueError(f"{path.name} was written by a newer version of napari-mepdiff")
+    return state
+
+
+def train(
+    settings: TrainSettings | None,
+    structures: Structures,
+    folder: str | Path,
+    *,
+    minutes: float | None = None,
+    steps: int | None = None,
+    resume: bool = False,
+    device: str = "cpu",
+    every: float = 120.0,
+    accelerator: Any = None,
+    stop: Callable[[], bool] | None = None,
+) -> Iterator[Report]:
+    """Train, and yield a report after each step. Writes ``checkpoint.pt``, ``log.csv`` and ``loss.png`` into the folder.
+
+    Parameters
+    ----------
+    settings : TrainSettings or None
+        None: those of the run that is resumed, or the defaults.
+    structures : Structures
+        To train on; use ``structures.part("train")``.
+    minutes, steps : float, int, optional
+        Ends after so many minutes of this call, or when so many steps have been made in all; neither: goes on until stopped.
+    resume : bool
+        Go on with the run in the folder.
+    every : float
+        Seconds between checkpoints.
+    stop : callable, optional
+        Asked after each step.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder holds a run already and it is not to be resumed.
+    FileNotFoundError, ValueError
+        If there is nothing to resume, or it has another network.
+    TrainingError, MemoryError, OSError
+        See :meth:`Trainer.advance`; a full disk. The last whole checkpoint stays.
+    """
+    folder = Path(folder)
+    path = folder / "checkpoint.pt"
+    main = accelerator is None or accelerator.is_main_process
+    state = load_checkpoint(path) if resume else None
+    if state is None and path.exists():
+        raise FileExistsError(f"{folder} holds a training run already: resume it, or name another folder")
+    if state is not None:
+        kept = TrainSettings.model_validate_json(state["settings"])
+        settings = settings or kept
+        if settings.network != kept.network:
+            raise ValueError(f"the run in {folder} has another network: resume it with its own settings")
+    trainer = Trainer(settings or TrainSettings(), structures, device, accelerator)
+    if state is not None:
+        trainer.load_state_dict(state)
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "log.csv"
+    if main:
+        _trim(log, trainer.step)
+    begun = saved = time.monotonic()
+    first_samples, first_seconds = trainer.samples, 0.0
+    history: list[tuple[float, int]] = []
+    try:
+        while steps is None or trainer.step < steps:
+            trainer.advance()
+            now = time.monotonic()
+            history.append((now, trainer.samples))
+            history = history[-50:]
+            rate = ((history[-1][1] - history[0][1]) / (now - history[0][0]) if len(history) > 1
+                    else (trainer.samples - first_samples) / max(now - begun - first_seconds, 1e-9))
+            left = None
+            if minutes is not None:
+                left = max(0.0, 60 * minutes - (now - begun))
+            elif steps is not None:
+                left = (steps - trainer.step) * (now - begun) / max(1, len(history)) if len(history) < 50 else (
+                    (steps - trainer.step) * (history[-1][0] - history[0][0]) / 49)
+            report = Report(trainer.step, trainer.samples, trainer.loss, dict(trainer.bands), rate, trainer.seconds, left,
+                            trainer.learning_rate(), tuple(trainer.notes))
+            trainer.notes.clear()
+            if main and (trainer.step % 10 == 0 or trainer.step == 1):
+                _append(log, report)
+            ended = (minutes is not None and now - begun >= 60 * minutes) or (stop is not None and stop())
+            if main and now - saved >= every and not ended:
+                save_checkpoint(path, trainer)
+                plot(log, folder / "loss.png")
+                saved = time.monotonic()
+            yield report
+            if ended:
+                break
+    finally:
+        if main and trainer.step > 0:
+            save_checkpoint(path, trainer)
+            plot(log, folder / "loss.png")
+
+
+def _append(log: Path, report: Report) -> None:
+    new = not log.exists() or log.stat().st_size == 0
+    with open(log, "a", newline="") as handle:
+        writer = csv.writer(handle)
+        if new:
+            writer.writerow(["step", "samples", "seconds", "samples_per_s", "learning_rate", "loss", *report.bands])
+        writer.writerow([report.step, report.samples, f"{report.seconds:.1f}", f"{report.rate:.2f}", f"{report.learning_rate:.3g}",
+                         f"{report.loss:.5f}", *(f"{v:.5f}" for v in report.bands.values())])
+
+
+def _trim(log: Path, step: int) -> None:
+    """Rows after the checkpoint belong to steps that will be made again; a last row cut short goes as well."""
+    if not log.exists():
+        return
+    lines = log.read_text().splitlines(keepends=True)
+    kept = lines[:1] + [r for r in lines[1:] if r.endswith("\n") and r.split(",")[0].isdigit() and int(r.split(",")[0]) <= step]
+    with atomic(log) as temporary:
+        temporary.write_text("".join(kept))
+
+
+def plot(log: Path, picture: Path) -> None:
+    """The loss and its λ bands over the samples seen, from the CSV log."""
+    import matplotlib
+
+    matplotlib.use("Agg", force=False)
+    from matplotlib.figure import Figure
+
+    with open(log, newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    if len(rows) < 2:
+        return
+    samples = np.array([float(r["samples"]) for r in rows])
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(samples, [float(r["loss"]) for r in rows], color="black", lw=1)
+    left.set(xlabel="volumes seen", ylabel="weighted loss", yscale="log", title="all λ")
+    names = [n for n in rows[0] if ".." in n]
+    for n, name in enumerate(names):
+        values = np.array([float(r[name]) for r in rows])
+        if np.isfinite(values).any():
+            right.plot(samples, values, lw=1, color=f"C{n}", label=f"λ {name.replace('..', ' to ')}")
+    right.set(xlabel="volumes seen", ylabel="v-loss", yscale="log", title="by band of λ")
+    right.legend(fontsize=7)
+    with atomic(picture) as temporary:
+        figure.savefig(temporary, dpi=110)
