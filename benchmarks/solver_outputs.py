@@ -2,9 +2,9 @@
 
     python benchmarks/solver_outputs.py [--count 12] [--npz FILE] [--json FILE]
 
-Each crystal of the validation list is rendered along one axis (a, b, c in turn), recorded by abTEM in the paper geometry at 1e6 e/Å² and
-reconstructed from nothing by non-negative L-BFGS and by atomic sources, on every second detector pixel. Printed: per depth harmonic k (DCT-II
-over the slices) the gain, |output| / |truth|, and the coherence, the correlation of output and truth.
+Each crystal of the validation list is rendered along one axis (a, b, c in turn), recorded by abTEM in the paper geometry at
+1e6 e/Å² and reconstructed from nothing by non-negative L-BFGS and by atomic sources, on every second detector pixel. Printed:
+per depth harmonic k (DCT-II over the slices) the gain, |output| / |truth|, and the coherence, the correlation of both.
 """
 
 from __future__ import annotations

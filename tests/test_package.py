@@ -12,7 +12,8 @@ import pytest
 
 from .conftest import ROOT
 
-HEAVY = ("torch", "qtpy", "PyQt6", "PyQt5", "PySide6", "napari", "numpy", "h5py", "dask", "abtem", "ptyrad")
+HEAVY = ("torch", "safetensors", "pyarrow", "qtpy", "PyQt6", "PyQt5", "PySide6", "napari", "numpy", "h5py", "dask", "abtem",
+         "ptyrad")
 
 
 def _loaded(statement: str) -> set[str]:
@@ -58,11 +59,12 @@ def test_types_hold():
     assert out.returncode == 0, out.stdout
 
 
-FLOORS = ["physics", "specimen", "measurement", "reconstruction", "evaluation", "export"]
+FLOORS = ["physics", "specimen", "measurement", "prior", "reconstruction", "evaluation", "export"]
 ALLOWED = {
     "physics": set(), "specimen": {"physics"}, "measurement": {"physics", "specimen"},
-    "reconstruction": {"physics", "specimen", "measurement", "evaluation"},
-    "evaluation": {"physics", "specimen", "measurement", "reconstruction"},
+    "prior": {"physics", "specimen"},
+    "reconstruction": {"physics", "specimen", "measurement", "prior", "evaluation"},
+    "evaluation": {"physics", "specimen", "measurement", "prior", "reconstruction"},
     "export": {"physics", "specimen", "measurement", "evaluation"},
 }
 

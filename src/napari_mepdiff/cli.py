@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .terminal import free, interruptible, parse_settings, print_scores, progress
+
 if TYPE_CHECKING:
-    from .evaluation.metrics import Scores
     from .measurement.dataset import FourDSTEM
 
 app = typer.Typer(
@@ -73,13 +73,6 @@ def _zone(text: str) -> Any:
     return values
 
 
-def _free(path: Path, overwrite: bool) -> None:
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; choose another name or add --overwrite")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder {path.parent} does not exist")
-
-
 @app.callback(invoke_without_command=True)
 def _root(
     context: typer.Context,
@@ -120,7 +113,7 @@ def simulate(
     overwrite: Annotated[bool, typer.Option(help="replace the output")] = False,
 ) -> None:
     """Record a crystal: 4D-STEM data with ground truth, by abTEM."""
-    _free(output, overwrite)
+    free(output, overwrite)
     from .measurement.readers.hdf5 import save
     from .measurement.simulate import Conditions
     from .measurement.simulate import simulate as record
@@ -146,7 +139,7 @@ def simulate(
         vibration=vibration, focal_spread=focal_spread, source_size=source_size, seed=seed, zone_axis=_zone(zone_axis),
         rotation=rotation,
     )
-    with _progress("simulating") as advance:
+    with progress("simulating") as advance:
         data = record(cell, conditions, advance)
     save(data, output)
     print(f"{output}: {data.shape[0]} × {data.shape[1]} patterns of {data.shape[2]} × {data.shape[3]} px, "
@@ -244,7 +237,7 @@ def reconstruct(
     overwrite: Annotated[bool, typer.Option(help="replace the output")] = False,
 ) -> None:
     """Turn 4D-STEM data into a volume. Ctrl-C keeps what there is; --resume goes on where a run was killed."""
-    _free(output, overwrite)
+    free(output, overwrite)
     from .export.volumes import format_of, load_volume, save_volume
     from .files import versions
     from .reconstruction.problem import Problem
@@ -254,7 +247,7 @@ def reconstruct(
     format_of(output)
     if solver not in SOLVERS:
         raise typer.BadParameter(f"no solver {solver!r}; there are {', '.join(SOLVERS)}")
-    settings = SOLVERS[solver].default(**{"seed": seed, **_settings(set_ or [])})
+    settings = SOLVERS[solver].default(**{"seed": seed, **parse_settings(set_ or [])})
     calibration = {k: v for k, v in {
         "energy": energy, "semi_angle": semi_angle, "pixel_size": pixel_size, "rotation": scan_rotation,
         "scan_step": _pair(step, "step"),
@@ -278,7 +271,7 @@ def reconstruct(
     keep = checkpoint or (output.with_name(output.name + ".checkpoint") if resume else None)
     print(f"{problem.patterns.shape[0]} patterns of {problem.patterns.shape[1]}² px → volume {problem.shape}, voxels "
           f"{' × '.join(f'{v:.3g}' for v in problem.voxel_size)} Å, {SOLVERS[solver].title}")
-    with _interruptible(control), _progress(SOLVERS[solver].title) as advance:
+    with interruptible(control), progress(SOLVERS[solver].title) as advance:
         try:
             for frame in solve(problem, settings, control, start=first, checkpoint=keep, every=every):
                 advance(frame.step, frame.total, f"misfit {frame.loss:.4f} × shot noise")
@@ -318,7 +311,7 @@ def evaluate(
     target = source.truth if source is not None and source.truth is not None else load_volume(truth)
     measured = _open(data) if data is not None else source
     scores = judge(volume, target, measured)
-    _print_scores({reconstruction.name: scores})
+    print_scores({reconstruction.name: scores})
     if json_ is not None:
         json_.write_text(json.dumps(scores.as_dict(), indent=1) + "\n")
     if figure is not None:
@@ -392,103 +385,9 @@ def _as_data(file: Path) -> FourDSTEM | None:
         return None
 
 
-def _settings(pairs: list[str]) -> dict[str, Any]:
-    """``name=value`` with JSON values, or lists by commas, or plain words."""
-    import json
+from . import cli_prior  # noqa: E402  (its commands register themselves)
 
-    out: dict[str, Any] = {}
-    for pair in pairs:
-        name, sign, text = pair.partition("=")
-        if not sign:
-            raise typer.BadParameter(f"--set wants setting=value; got {pair!r}")
-        try:
-            value: Any = json.loads(text)
-        except ValueError:
-            value = text.split(",") if "," in text else text
-            if isinstance(value, list):
-                with contextlib.suppress(ValueError):
-                    value = [float(v) for v in value]
-        if name.strip() in ("elements", "learning_rates") and not isinstance(value, (list, tuple)):
-            value = [value]
-        out[name.strip()] = value
-    return out
-
-
-def _print_scores(scores: dict[str, Scores]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    heads = ["", "PSNR (dB)", "SSIM", "sum PSNR (dB)", "sum SSIM", "correlation", "depth corr.", "atoms in slice",
-             "misfit / shot noise"]
-    for head in heads:
-        table.add_column(head, justify="left" if head == "" else "right")
-    for name, s in scores.items():
-        def text(value: float | None, digits: int) -> str:
-            return "–" if value is None else f"{value:.{digits}f}"
-
-        table.add_row(name, text(s.psnr, 2), text(s.ssim, 4), text(s.psnr_sum, 2), text(s.ssim_sum, 4),
-                      text(s.correlation, 3), text(s.depth_correlation, 3), text(s.atoms_in_slice, 3), text(s.deviance, 4))
-    Console(width=140).print(table)
-
-
-class _interruptible:
-    """The first Ctrl-C stops the solver after its step, the second ends the program."""
-
-    def __init__(self, control: Any) -> None:
-        self.control = control
-
-    def __enter__(self) -> None:
-        import signal
-
-        def handle(*_: Any) -> None:
-            if self.control.stopped:
-                raise KeyboardInterrupt
-            self.control.stop()
-            print("\nstopping after this step (Ctrl-C again to quit at once)")
-
-        self._old = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def __exit__(self, *_: Any) -> None:
-        import signal
-
-        for number, old in self._old.items():
-            signal.signal(number, old)
-
-
-class _progress:
-    """A rich progress bar with rate and time left; ``advance(done, total, text)``."""
-
-    def __init__(self, title: str) -> None:
-        self.title = title
-
-    def __enter__(self) -> Any:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        self.bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                            TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TextColumn("left"),
-                            TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
-        task = self.bar.add_task(self.title, total=None, rate="", note="")
-        self.bar.start()
-
-        def advance(done: int, total: int, note: str = "") -> None:
-            elapsed = self.bar.tasks[0].elapsed or 0.0
-            self._first = getattr(self, "_first", done - 1)
-            rate = f"{(done - self._first) / elapsed:.2f}/s" if elapsed > 0.5 else ""
-            self.bar.update(task, completed=done, total=total, note=note, rate=rate)
-
-        return advance
-
-    def __exit__(self, *_: Any) -> None:
-        self.bar.stop()
-
+cli_prior.register(app)
 
 if __name__ == "__main__":
     main()

@@ -18,13 +18,13 @@ def main() -> None:
 
     from ase.formula import Formula
 
-    from .cli import _print_scores, _progress
     from .evaluation.figures import compare_figure
     from .evaluation.judge import judge
     from .export.volumes import save_volume
     from .measurement.samples import open_sample
     from .reconstruction.problem import Problem
     from .reconstruction.registry import SOLVERS, solve
+    from .terminal import print_scores, progress
 
     args.output.mkdir(parents=True, exist_ok=True)
     data = open_sample(args.sample)
@@ -41,7 +41,7 @@ def main() -> None:
     for name, (solver, fields) in runs.items():
         settings = SOLVERS[solver].default(**fields)
         start, frame = time.perf_counter(), None
-        with _progress(name) as advance:
+        with progress(name) as advance:
             for frame in solve(problem, settings):
                 advance(frame.step, frame.total, f"misfit {frame.loss:.3f} × shot noise")
         assert frame is not None
@@ -49,7 +49,7 @@ def main() -> None:
                                 settings=settings.model_dump(mode="json"), loss=frame.loss)
         volumes[name], scores[name] = volume, judge(volume, data.truth, data)
         print(f"{name}: {time.perf_counter() - start:.0f} s")
-    _print_scores(scores)
+    print_scores(scores)
     picture = compare_figure(volumes, args.output / "comparison.png", scores,
                              f"{formula}: truth and ordinary solvers, 1e6 e/Å², phase in rad")
     written = save_volume(volumes["atomic sources"], args.output / "atomic_sources.tif", overwrite=True)

@@ -4,8 +4,8 @@ The data nearly fix the sum over depth; of the rest an ordinary solver knows abo
 with a number that says how far its depth variation can be trusted: its expected depth correlation with the truth.
 
 :func:`corrupt` makes conditions from true volumes for training. What solvers return was measured on validation crystals
-(``benchmarks/solver_outputs.py``): per depth harmonic k of the slices (DCT-II) a gain and a coherence, about (1.05, 0.95) for k = 0,
-(1.3, 0.75–0.97) for k = 1, (1.3, 0–0.6) for k = 2, and little, mostly wrong, beyond.
+(``benchmarks/solver_outputs.py``): per depth harmonic k of the slices (DCT-II) a gain and a coherence, about (1.05, 0.95) for
+k = 0, (1.3, 0.75–0.97) for k = 1, (1.3, 0–0.6) for k = 2, and little, mostly wrong, beyond.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ Two crystals of one reduced formula are never on both sides of a split (polymorp
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -179,7 +180,7 @@ def _from_table(path: Path) -> Structures:
         written = table["formula"].to_pylist()
         formulas = [written[i] for i in good]
     else:
-        formulas = [reduced_formula(kept[a:b]) for a, b in zip(start[:-1], start[1:], strict=True)]
+        formulas = [reduced_formula(kept[a:b]) for a, b in itertools.pairwise(start)]
     known = np.asarray(table["experimental"], dtype=bool)[good] if "experimental" in table.column_names else np.ones(
         len(good), bool)
     return Structures([names[i] for i in good], formulas, known, cells.astype(np.float32), start, kept, positions, problems,

@@ -9,6 +9,7 @@ All randomness of a step comes from (seed, step, process), so that a run that wa
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -99,7 +100,7 @@ class TrainingError(ArithmeticError):
 
 def band_of(log_snr: float) -> str:
     """Name of the λ band."""
-    for low, high in zip(BANDS[:-1], BANDS[1:], strict=True):
+    for low, high in itertools.pairwise(BANDS):
         if log_snr < high:
             return f"{low:g}..{high:g}"
     return f"{BANDS[-2]:g}..{BANDS[-1]:g}"

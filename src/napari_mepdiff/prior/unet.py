@@ -198,7 +198,7 @@ class UNet(nn.Module):
 
 def norm(channels: int) -> nn.GroupNorm:
     """Group normalisation over groups of at least 8 channels."""
-    groups = next(g for g in (8, 4, 2, 1) if channels % g == 0 and channels // g >= 4 or g == 1)
+    groups = next(g for g in (8, 4, 2, 1) if (channels % g == 0 and channels // g >= 4) or g == 1)
     return nn.GroupNorm(groups, channels)
 
 

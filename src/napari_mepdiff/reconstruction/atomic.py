@@ -17,7 +17,7 @@ Stopping: a random part of the positions is held out of the fit. The run ends wh
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,7 +25,6 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from ..physics.likelihood import Misfit
-from ..physics.optics import frequencies, interaction_parameter
 from .gradient import Objective, _keeper, frame
 from .problem import Problem
 from .stream import Frame, Run, SolverSettings
@@ -99,23 +98,12 @@ class Sources:
 def atom_kernels(
     elements: tuple[str, ...], shape: tuple[int, int], pixel_size: tuple[float, float], energy: float
 ) -> Tensor:
-    """Half spectra (E, h, w // 2 + 1) of one atom's phase: σ_e f(k) / (dy dx) with Lobato's f, as abTEM renders it.
+    """Half spectra (E, h, w // 2 + 1) of one atom's phase, see :func:`~napari_mepdiff.specimen.splat.atom_kernel`."""
+    from ase.data import atomic_numbers
 
-    abTEM divides by sin(r)/r with r² = (k_y dy)² + (k_x dx)² (no π), to make up for atoms that are shared among the
-    pixels around them; so do we, since its volumes are the truth here.
-    """
-    from abtem.parametrizations import LobatoParametrization
+    from ..specimen.splat import atom_kernel
 
-    ky, kx = frequencies(shape, pixel_size)
-    kx = kx[:, : shape[1] // 2 + 1].abs()
-    k2 = (ky**2 + kx**2).numpy()
-    lobato: Any = LobatoParametrization()
-    scale = interaction_parameter(energy) / (pixel_size[0] * pixel_size[1])
-    r = ((ky * pixel_size[0]) ** 2 + (kx * pixel_size[1]) ** 2).sqrt()
-    pixel = torch.sinc(r / torch.pi)
-    return torch.stack(
-        [torch.from_numpy(np.asarray(lobato.projected_scattering_factor(e)(k2)) * scale) / pixel for e in elements]
-    ).to(torch.float32)
+    return torch.stack([atom_kernel(atomic_numbers[e], shape, pixel_size, energy) for e in elements])
 
 
 def _neighbourhood(density: Tensor) -> Tensor:

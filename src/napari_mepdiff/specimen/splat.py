@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .potential import MARGIN
+
 if TYPE_CHECKING:
     from ase import Atoms
 
 Structure = tuple[NDArray[np.integer], NDArray[np.floating]]
-
-MARGIN = 4.0  # Å; beyond it a Lobato potential is below 1e-3 of its neighbourhood
 
 
 @lru_cache(maxsize=512)
