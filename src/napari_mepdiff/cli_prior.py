@@ -31,6 +31,9 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="end after so long")] = None,
     steps: Annotated[int | None, typer.Option(help="end at this step")] = None,
     resume: Annotated[bool, typer.Option(help="go on with the run in the folder")] = False,
+    start: Annotated[
+        str | None, typer.Option(help="begin with the weights of this prior: a bundled one, a .safetensors file or a training folder")
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="setting=value, as often as needed")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="CPU threads; all of them if not given")] = None,
@@ -73,8 +76,8 @@ def train(
     control, report, shown = Control(), None, 0.0
     main = accelerator is None or accelerator.is_main_process
     with interruptible(control):
-        for report in run(settings, training, output, minutes=minutes, steps=steps, resume=resume, device=device, every=every,
-                          accelerator=accelerator, stop=lambda: control.stopped):
+        for report in run(settings, training, output, minutes=minutes, steps=steps, resume=resume, start=start, device=device,
+                          every=every, accelerator=accelerator, stop=lambda: control.stopped):
             for note in report.notes:
                 print(note, flush=True)
             if main and (report.seconds - shown >= 20 or report.step <= 2):
@@ -106,8 +109,8 @@ def info(
     c = model.network.config
     voxels = " × ".join(f"{v:g}" for v in model.voxel_size)
     levels = ", ".join(str(v.channels) for v in c.levels)
-    print(f"{prior}: {model.network.parameters_count / 1e6:.2f} M parameters (levels {levels}; patch {c.patch}), voxels {voxels} Å, "
-          f"phase at {model.energy:g} kV")
+    count = model.network.parameters_count / 1e6
+    print(f"{prior}: {count:.2f} M parameters (levels {levels}; patch {c.patch}), voxels {voxels} Å, phase at {model.energy:g} kV")
     print(json.dumps(model.info, indent=1))
 
 

@@ -127,6 +127,7 @@ class Trainer:
     step: int = 0
     samples: int = 0
     seconds: float = 0.0
+    begun: int = 0
     micro: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -157,7 +158,7 @@ class Trainer:
     def learning_rate(self) -> float:
         """That of the present step."""
         s = self.settings
-        rate = s.learning_rate * min(1.0, (self.step + 1) / max(1, s.warm_up))
+        rate = s.learning_rate * min(1.0, (self.step - self.begun + 1) / max(1, s.warm_up))
         return rate * (0.5 ** (self.step / s.half_life) if s.half_life else 1.0)
 
     def shape(self) -> tuple[Shape, int]:
@@ -281,13 +282,30 @@ class Trainer:
         for value, loss in zip(log_snr.tolist(), losses.tolist(), strict=True):
             self.bands[band_of(value)] = running(self.bands[band_of(value)], loss, 0.98)
 
+    def start_from(self, state: dict[str, Tensor], info: dict[str, Any]) -> None:
+        """Weights of an earlier prior, with a fresh optimiser; its samples, steps and hours go on counting.
+
+        Raises
+        ------
+        ValueError
+            If they are another network's.
+        """
+        own = self.network.state_dict()
+        if own.keys() != state.keys() or any(own[k].shape != state[k].shape for k in own):
+            raise ValueError("the prior to start from is another network: choose its preset, or start from nothing")
+        self.network.load_state_dict(state)
+        for name, value in state.items():
+            self.average[name].copy_(value)
+        self.step = self.begun = int(info.get("steps", 0))
+        self.samples, self.seconds = int(info.get("samples", 0)), 3600 * float(info.get("hours", 0.0))
+
     def state_dict(self) -> dict[str, Any]:
         """All that :meth:`load_state_dict` needs to go on exactly."""
         return {
             "format": "mepdiff-training", "version": 1, "settings": self.settings.model_dump_json(),
             "network": self.network.state_dict(), "average": self.average, "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(), "step": self.step, "samples": self.samples, "seconds": self.seconds,
-            "loss": self.loss, "bands": self.bands, "source": self.structures.source, "processes": self.processes,
+            "loss": self.loss, "bands": self.bands, "begun": self.begun, "source": self.structures.source, "processes": self.processes,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -298,7 +316,7 @@ class Trainer:
             self.average[name].copy_(value)
         self.schedule.load_state_dict(state["schedule"])
         self.step, self.samples, self.seconds = int(state["step"]), int(state["samples"]), float(state["seconds"])
-        self.loss, self.bands = float(state["loss"]), dict(state["bands"])
+        self.loss, self.bands, self.begun = float(state["loss"]), dict(state["bands"]), int(state["begun"])
 
 
 def save_checkpoint(path: Path, trainer: Trainer) -> None:
@@ -339,6 +357,7 @@ def train(
     minutes: float | None = None,
     steps: int | None = None,
     resume: bool = False,
+    start: str | Path | None = None,
     device: str = "cpu",
     every: float = 120.0,
     accelerator: Any = None,
@@ -356,6 +375,8 @@ def train(
         Ends after so many minutes of this call, or when so many steps have been made in all; neither: goes on until stopped.
     resume : bool
         Go on with the run in the folder.
+    start : str or path, optional
+        A prior (see :meth:`~napari_mepdiff.prior.model.Prior.load`) whose weights a new run begins with.
     every : float
         Seconds between checkpoints.
     stop : callable, optional
@@ -384,6 +405,11 @@ def train(
     trainer = Trainer(settings or TrainSettings(), structures, device, accelerator)
     if state is not None:
         trainer.load_state_dict(state)
+    elif start is not None:
+        from .model import Prior
+
+        earlier = Prior.load(start)
+        trainer.start_from(earlier.network.state_dict(), earlier.info)
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log.csv"
     if main:

@@ -62,6 +62,8 @@ class UNetConfig(BaseModel):
         3 × 3 × 3, or 1 × 3 × 3 and then 3 × 1 × 1.
     feed_forward : int
         Widening of the feed-forward part of an attention layer; 0 for none.
+    resample_kernel : int
+        Voxels a side of the convolution beside each resampling: 1 or 3.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,6 +75,7 @@ class UNetConfig(BaseModel):
     head_width: int = 32
     kernel: Literal["full", "factorised"] = "full"
     feed_forward: int = 0
+    resample_kernel: Literal[1, 3] = 1
 
     @property
     def stride(self) -> Stride:
@@ -91,7 +94,7 @@ PRESETS: dict[str, UNetConfig] = {
             Level(channels=128, attention=1), Level(channels=128, attention=1, down=(1, 1, 1)),
             Level(channels=256, attention=1, down=ALL), Level(channels=256, attention=1, down=(1, 1, 1)),
         ),
-        embedding=1024, feed_forward=4,
+        embedding=1024, feed_forward=4, resample_kernel=3,
     ),
     "compact": UNetConfig(
         patch=2,
@@ -119,7 +122,7 @@ class UNet(nn.Module):
         skips = []
         width = levels[0].channels
         for n, level in enumerate(levels):
-            stage = nn.ModuleDict({"resample": Down(width, level.channels, level.down) if n else nn.Identity()})
+            stage = nn.ModuleDict({"resample": Down(width, level.channels, level.down, config.resample_kernel) if n else nn.Identity()})
             width = level.channels
             blocks, attention = nn.ModuleList(), nn.ModuleList()
             for _ in range(level.blocks):
@@ -144,7 +147,7 @@ class UNet(nn.Module):
                 attention.append(Attention(width, config.head_width, config.feed_forward))
             above = levels[n - 1].channels if n else width
             stage = nn.ModuleDict({"blocks": blocks, "attention": attention,
-                                   "resample": Up(width, above, level.down) if n else nn.Identity()})
+                                   "resample": Up(width, above, level.down, config.resample_kernel) if n else nn.Identity()})
             width = above
             self.up.append(stage)
         self.norm = norm(width)
@@ -302,12 +305,12 @@ def _rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
 
 
 class Down(nn.Module):
-    """Coarser: neighbours into channels, then a 1 × 1 × 1 convolution."""
+    """Coarser: neighbours into channels, then a convolution."""
 
-    def __init__(self, inputs: int, outputs: int, stride: Stride) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: Stride, kernel: int) -> None:
         super().__init__()
         self.stride = stride
-        self.conv = nn.Conv3d(inputs * math.prod(stride), outputs, 1)
+        self.conv = nn.Conv3d(inputs * math.prod(stride), outputs, kernel, padding=kernel // 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, D, H, W)."""
@@ -315,12 +318,12 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Finer: a 1 × 1 × 1 convolution, then channels into neighbours."""
+    """Finer: a convolution, then channels into neighbours."""
 
-    def __init__(self, inputs: int, outputs: int, stride: Stride) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: Stride, kernel: int) -> None:
         super().__init__()
         self.stride = stride
-        self.conv = nn.Conv3d(inputs, outputs * math.prod(stride), 1)
+        self.conv = nn.Conv3d(inputs, outputs * math.prod(stride), kernel, padding=kernel // 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, D, H, W)."""
