@@ -32,7 +32,7 @@ def train(
     steps: Annotated[int | None, typer.Option(help="end at this step")] = None,
     resume: Annotated[bool, typer.Option(help="go on with the run in the folder")] = False,
     start: Annotated[
-        str | None, typer.Option(help="begin with the weights of this prior: a bundled one, a .safetensors file or a training folder")
+        str | None, typer.Option(help="begin with the weights of this prior: bundled, a .safetensors file or a training folder")
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="setting=value, as often as needed")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",

@@ -60,7 +60,7 @@ def nearest(
     size = tuple(n * v for n, v in zip(shape, VOXEL_SIZE, strict=True))
     chosen = np.searchsorted(stream._cumulative, rng.random(library)).clip(0, len(structures) - 1)
     axes = rng.integers(3, size=library)
-    table = []
+    table: list[Array] = []
     for low in range(0, library, 32):
         pairs = [stream.atoms(rng, size, MARGIN, index=int(i), axis=int(a))  # type: ignore[arg-type]
                  for i, a in zip(chosen[low : low + 32], axes[low : low + 32], strict=True)]

@@ -72,7 +72,7 @@ class Prior:
     batch: int = 8
 
     def __post_init__(self) -> None:
-        self.network = self.network.to(self.device, memory_format=torch.channels_last_3d).eval().requires_grad_(False)
+        self.network = self.network.to(self.device).to(memory_format=torch.channels_last_3d).eval().requires_grad_(False)
         self._rng = np.random.default_rng(0)
         if self.precision == "auto":
             good = _bf16_cpu() if self.device == "cpu" else torch.cuda.is_bf16_supported()
@@ -174,7 +174,7 @@ class Prior:
             chosen = places[low : low + self.batch]
             index = [[(torch.arange(w, device=self.device) + p[axis]) % n for axis, (w, n) in enumerate(
                 zip(window, shape, strict=True))] for p in chosen]
-            mesh = [tuple(torch.meshgrid(*i, indexing="ij")) for i in index]
+            mesh: list[Any] = [tuple(torch.meshgrid(*i, indexing="ij")) for i in index]
             parts = torch.stack([z[(slice(None), *m)] for m in mesh])  # (windows, B, d, h, w)
             known = torch.stack([channels[(slice(None), *m)] for m in mesh])
             many = len(chosen) * batch

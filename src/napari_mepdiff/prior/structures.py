@@ -174,7 +174,7 @@ def _from_table(path: Path) -> Structures:
     start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     at = np.repeat(numbers_at[good] - start[:-1], counts) + np.arange(start[-1])
     fraction_at = np.repeat(fractional_at[good] - 3 * start[:-1], counts) + 3 * np.arange(start[-1])
-    positions = np.stack([fractional[fraction_at + k] for k in range(3)], axis=1).astype(np.float32) / 65536
+    positions = (np.stack([fractional[fraction_at + k] for k in range(3)], axis=1) / 65536).astype(np.float32)
     kept = numbers[at].astype(np.uint8)
     if "formula" in table.column_names:
         written = table["formula"].to_pylist()
@@ -210,6 +210,6 @@ def _from_cifs(path: Path) -> Structures:
         [n for n, _ in cells], [reduced_formula(a.numbers) for _, a in cells], np.ones(len(cells), bool),
         np.array([a.cell.array for _, a in cells], dtype=np.float32).reshape(-1, 3, 3), start,
         np.concatenate([a.numbers for _, a in cells] or [[]]).astype(np.uint8),
-        np.concatenate([a.get_scaled_positions() for _, a in cells] or [np.zeros((0, 3))]).astype(np.float32),
+        np.concatenate([np.zeros((0, 3)), *(a.get_scaled_positions() for _, a in cells)]).astype(np.float32),
         problems, f"{path.name} sha256:{digest.hexdigest()}",
     )

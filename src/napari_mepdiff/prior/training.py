@@ -134,7 +134,7 @@ class Trainer:
     def __post_init__(self) -> None:
         s = self.settings
         torch.manual_seed(s.seed)
-        self.network = UNet(s.network).to(self.device, memory_format=torch.channels_last_3d)
+        self.network = UNet(s.network).to(self.device).to(memory_format=torch.channels_last_3d)
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         decay = [p for p in self.network.parameters() if p.ndim > 1]
         plain = [p for p in self.network.parameters() if p.ndim <= 1]
@@ -305,7 +305,8 @@ class Trainer:
             "format": "mepdiff-training", "version": 1, "settings": self.settings.model_dump_json(),
             "network": self.network.state_dict(), "average": self.average, "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(), "step": self.step, "samples": self.samples, "seconds": self.seconds,
-            "loss": self.loss, "bands": self.bands, "begun": self.begun, "source": self.structures.source, "processes": self.processes,
+            "loss": self.loss, "bands": self.bands, "begun": self.begun,
+            "source": self.structures.source, "processes": self.processes,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

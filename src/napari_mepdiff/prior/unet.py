@@ -98,8 +98,8 @@ PRESETS: dict[str, UNetConfig] = {
     ),
     "compact": UNetConfig(
         patch=2,
-        levels=(Level(channels=32), Level(channels=96), Level(channels=192, attention=1)),
-        embedding=256,
+        levels=(Level(channels=24, blocks=1), Level(channels=48), Level(channels=96, attention=1)),
+        embedding=192,
     ),
 }
 
@@ -122,7 +122,8 @@ class UNet(nn.Module):
         skips = []
         width = levels[0].channels
         for n, level in enumerate(levels):
-            stage = nn.ModuleDict({"resample": Down(width, level.channels, level.down, config.resample_kernel) if n else nn.Identity()})
+            coarser = Down(width, level.channels, level.down, config.resample_kernel) if n else nn.Identity()
+            stage = nn.ModuleDict({"resample": coarser})
             width = level.channels
             blocks, attention = nn.ModuleList(), nn.ModuleList()
             for _ in range(level.blocks):
@@ -146,8 +147,8 @@ class UNet(nn.Module):
             for _ in range(level.attention):
                 attention.append(Attention(width, config.head_width, config.feed_forward))
             above = levels[n - 1].channels if n else width
-            stage = nn.ModuleDict({"blocks": blocks, "attention": attention,
-                                   "resample": Up(width, above, level.down, config.resample_kernel) if n else nn.Identity()})
+            finer = Up(width, above, level.down, config.resample_kernel) if n else nn.Identity()
+            stage = nn.ModuleDict({"blocks": blocks, "attention": attention, "resample": finer})
             width = above
             self.up.append(stage)
         self.norm = norm(width)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ def atom_kernel(number: int, shape: tuple[int, int], pixel_size: tuple[float, fl
     (height, width), (dy, dx) = shape, pixel_size
     ky = np.fft.fftfreq(height, dy)[:, None]
     kx = np.fft.rfftfreq(width, dx)[None]
-    factor = LobatoParametrization().projected_scattering_factor(chemical_symbols[number])
+    factor: Any = LobatoParametrization().projected_scattering_factor(chemical_symbols[number])
     r = np.hypot(ky * dy, kx * dx)
     shared = np.sinc(r / np.pi)  # numpy's sinc has the π
     spectrum = np.asarray(factor(ky**2 + kx**2)) / shared
