@@ -209,12 +209,11 @@ def test_bands_cover_all_levels():
     assert band_of(99) == "3..20"
 
 
-@pytest.mark.slow
 def test_two_processes_train_one_network(tmp_path):
     pytest.importorskip("accelerate")
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
-               "--mixed_precision", "no", "--dynamo_backend", "no", *_command(folder, "--steps", "6")[1:]]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29517",
+               *_command(folder, "--steps", "6")[1:]]
     out = subprocess.run(command, capture_output=True, text=True, timeout=280, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert out.returncode == 0, out.stderr[-2000:]
     state = _weights(folder)
