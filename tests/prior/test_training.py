@@ -60,6 +60,29 @@ def test_a_resumed_run_is_bit_for_bit_the_run_that_was_never_stopped(structures,
     assert _same(_weights(whole), _weights(parts))
 
 
+def test_settings_may_change_when_a_run_is_resumed(structures, tmp_path):
+    list(train(SETTINGS, structures, tmp_path, steps=3))
+    changed = SETTINGS.model_copy(update={"weighting_mean": -5.0, "weighting_spread": 4.0, "learning_rate": 1e-4})
+    last = list(train(changed, structures, tmp_path, steps=5, resume=True))[-1]
+    assert last.learning_rate == pytest.approx(1e-4)
+    kept = _weights(tmp_path)
+    assert kept["schedule"]["mean"] == -5.0
+    assert TrainSettings.model_validate_json(kept["settings"]) == changed
+
+
+def test_a_run_may_begin_with_an_earlier_prior(structures, tmp_path):
+    list(train(SETTINGS, structures, tmp_path / "a", steps=3))
+    Prior.load(tmp_path / "a").save(tmp_path / "a.safetensors", torch.float32)
+    run = train(SETTINGS, structures, tmp_path / "b", steps=5, start=tmp_path / "a.safetensors")
+    reports = list(run)
+    assert [r.step for r in reports] == [4, 5]
+    assert reports[-1].samples == 20
+    assert reports[0].learning_rate < SETTINGS.learning_rate  # warms up again: the optimiser is fresh
+    other = SETTINGS.model_copy(update={"network": training.PRESETS["compact"]})
+    with pytest.raises(ValueError, match="another network"):
+        next(train(other, structures, tmp_path / "c", start=tmp_path / "a.safetensors"))
+
+
 def test_a_stopped_run_keeps_its_last_step(structures, tmp_path):
     count = 0
 

@@ -315,7 +315,9 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         for name, value in state["average"].items():
             self.average[name].copy_(value)
-        self.schedule.load_state_dict(state["schedule"])
+        # the learnt losses hold whatever the weighting is; the weighting is this run's
+        self.schedule.load_state_dict({**state["schedule"], "mean": self.settings.weighting_mean,
+                                       "spread": self.settings.weighting_spread})
         self.step, self.samples, self.seconds = int(state["step"]), int(state["samples"]), float(state["seconds"])
         self.loss, self.bands, self.begun = float(state["loss"]), dict(state["bands"]), int(state["begun"])
 
