@@ -480,6 +480,8 @@ def plot(log: Path, picture: Path) -> None:
     matplotlib.use("Agg", force=False)
     from matplotlib.figure import Figure
 
+    if not log.exists():
+        return
     with open(log, newline="") as handle:
         rows = list(csv.DictReader(handle))
     if len(rows) < 2:
