@@ -280,7 +280,7 @@ class Trainer:
 
         self.loss = running(self.loss, float((losses * factor).mean()), 0.98)
         for value, loss in zip(log_snr.tolist(), losses.tolist(), strict=True):
-            self.bands[band_of(value)] = running(self.bands[band_of(value)], loss, 0.98)
+            self.bands[band_of(value)] = running(self.bands[band_of(value)], loss, 0.995)
 
     def start_from(self, state: dict[str, Tensor], info: dict[str, Any]) -> None:
         """Weights of an earlier prior, with a fresh optimiser; its samples, steps and hours go on counting.
