@@ -176,6 +176,11 @@ def test_files_that_do_not_fit_are_refused(tmp_path, change, state, message):
         Prior.load(tmp_path / "x.safetensors")
 
 
+def test_a_device_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match="the device 'abacus' cannot be used"):
+        tiny(device="abacus")
+
+
 def test_bundled_weights_are_checked_against_their_hash(tmp_path, monkeypatch):
     import napari_mepdiff.prior.model as model
 

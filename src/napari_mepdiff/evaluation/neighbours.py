@@ -58,7 +58,7 @@ def nearest(
     rng = np.random.default_rng([seed, 77])
     shape = volumes.shape[1:]
     size = tuple(n * v for n, v in zip(shape, VOXEL_SIZE, strict=True))
-    chosen = np.searchsorted(stream._cumulative, rng.random(library)).clip(0, len(structures) - 1)
+    chosen = stream.choose(rng, library)
     axes = rng.integers(3, size=library)
     table: list[Array] = []
     for low in range(0, library, 32):

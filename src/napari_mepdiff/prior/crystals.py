@@ -85,9 +85,9 @@ def fill_box(
     first, last = np.floor(centre - half - 1).astype(int), np.ceil(centre + half).astype(int)
     grid = np.indices(last - first + 1).reshape(3, -1).T + first
     offset = grid @ rows
-    reach = np.abs(rows).sum(axis=0)  # cells that cannot touch the box go before the atoms are written out
-    offset = offset[((offset >= low - reach) & (offset <= high)).all(axis=1) | ((offset + reach >= low) & (offset - reach <= high)
-                                                                                ).all(axis=1)]
+    # cells that cannot touch the box go before their atoms are written out
+    touches = (offset + rows.clip(min=0).sum(axis=0) >= low) & (offset + rows.clip(max=0).sum(axis=0) <= high)
+    offset = offset[touches.all(axis=1)]
     base = ((fractional + shift) % 1.0) @ rows
     positions = (offset[:, None] + base[None]).reshape(-1, 3)
     inside = ((positions >= low) & (positions < high)).all(axis=1)
@@ -112,13 +112,18 @@ class CrystalStream:
         weight = np.where(structures.experimental, experimental_weight, 1.0)
         self._cumulative = np.cumsum(weight) / weight.sum()
 
+    def choose(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+        """Indices (count,) of structures, drawn as in training."""
+        found = np.searchsorted(self._cumulative, rng.random(count))
+        return found.clip(0, len(self.structures) - 1)
+
     def atoms(self, rng: np.random.Generator, size: tuple[float, float, float], margin: float,
               index: int | None = None, axis: int | None = None) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
         """One draw: atomic numbers (n,), positions (n, 3) as (z, y, x) in Å. A box without atoms is drawn again."""
         a = self.augmentation
         for _ in range(100):
-            chosen = index if index is not None else int(np.searchsorted(self._cumulative, rng.random()))
-            cell, numbers, fractional = self.structures.cell(min(chosen, len(self.structures) - 1))
+            chosen = index if index is not None else int(self.choose(rng, 1)[0])
+            cell, numbers, fractional = self.structures.cell(chosen)
             direction: int | NDArray[np.float64] = int(rng.integers(3)) if axis is None else axis
             if rng.random() < a.any_direction:
                 direction = rng.normal(size=3)

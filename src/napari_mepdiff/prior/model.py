@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..devices import require_device
 from ..files import atomic
 from .condition import Condition
 from .noise import SCALE, x_from_v
@@ -72,6 +73,7 @@ class Prior:
     batch: int = 8
 
     def __post_init__(self) -> None:
+        require_device(self.device)
         self.network = self.network.to(self.device).to(memory_format=torch.channels_last_3d).eval().requires_grad_(False)
         self._rng = np.random.default_rng(0)
         if self.precision == "auto":

@@ -23,6 +23,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from ..devices import require_device
 from ..files import atomic
 from .condition import Dropout, corrupt
 from .crystals import Augmentation, CrystalStream
@@ -133,6 +134,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         s = self.settings
+        require_device(self.device)
         torch.manual_seed(s.seed)
         self.network = UNet(s.network).to(self.device).to(memory_format=torch.channels_last_3d)
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
