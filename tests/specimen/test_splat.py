@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
 from napari_mepdiff.prior.crystals import VOXEL_SIZE, CrystalStream
@@ -29,13 +28,8 @@ def _compare(count, seed):
     return np.array(errors)
 
 
-def test_random_crystals_are_rendered_as_abtem_does():
-    assert _compare(8, seed=1).max() < 1e-3
-
-
-@pytest.mark.slow
 def test_200_random_crystals_are_rendered_as_abtem_does():
-    assert _compare(200, seed=2).max() < 0.01
+    assert _compare(200, seed=2).max() < 1e-4
 
 
 def test_atoms_on_the_faces_and_outside():
