@@ -99,6 +99,26 @@ def test_windows_see_the_right_part_of_the_volume():
         assert torch.allclose(prior(z, 0.0, known), expected, atol=1e-4)
 
 
+def test_windows_over_depth_split_a_known_volume_into_their_own_mean_and_trend():
+    prior = tiny(tiling="windows")
+    seen = []
+
+    def look(z, level, condition, flags):
+        seen.append(condition)
+        return torch.zeros_like(z)
+
+    prior.network.forward = look
+    volume = _z(14, 32, 32, seed=3)
+    prior(_z(14, 32, 32), 0.0, Condition.from_volume(volume, 0.5))
+    parts = torch.cat(seen)
+    assert len(parts) > 1
+    assert parts[:, 1].mean(dim=1).abs().max() < 1e-4
+    assert parts[:, 0].std(dim=1).max() < 1e-4
+    first = parts.sum(dim=1)[0, :, 5, 5]
+    apart = [float((first - prior.scale * volume[n : n + 8, 5, 5]).abs().max()) for n in range(7)]
+    assert min(apart) < 1e-4
+
+
 def test_offsets_change_from_call_to_call_and_return_with_the_seed():
     prior, z = tiny(tiling="windows", periodic=True), _z(8, 128, 128)
     prior.reseed(5)

@@ -179,6 +179,10 @@ class Prior:
             mesh: list[Any] = [tuple(torch.meshgrid(*i, indexing="ij")) for i in index]
             parts = torch.stack([z[(slice(None), *m)] for m in mesh])  # (windows, B, d, h, w)
             known = torch.stack([channels[(slice(None), *m)] for m in mesh])
+            if flags[1] > 0:  # the mean and the trend are those of the window's own slices
+                total_known = known.sum(dim=1)
+                mean = total_known.mean(dim=1, keepdim=True).expand_as(total_known)
+                known = torch.stack([mean, total_known - mean], dim=1)
             many = len(chosen) * batch
             v = self._network(
                 parts.reshape(many, *window), level.repeat(len(chosen)), known.repeat_interleave(batch, 0),
