@@ -299,6 +299,25 @@ def test_one_probe_is_fitted_over_several_specimens():
         fit_probe([])
 
 
+def test_atomic_sources_get_over_a_line_search_that_fails(monkeypatch):
+    """Every trial overshoots until the steps are smaller: the solver must not repeat the same trials to the end."""
+    original, smaller = torch.optim.LBFGS.step, False
+
+    def step(self, closure):
+        nonlocal smaller
+        smaller = smaller or self.param_groups[0]["lr"] < 0.05
+        if not smaller:
+            self.state[self.param_groups[0]["params"][0]]["func_evals"] = 4
+            return closure()
+        return original(self, closure)
+
+    monkeypatch.setattr(torch.optim.LBFGS, "step", step)
+    problem, _, _ = make_problem()
+    frames = list(solve(problem, SOLVERS["atomic"].default(iterations=12, patience=8)))
+    assert frames[1].loss == frames[0].loss
+    assert frames[-1].loss < 0.7 * frames[0].loss
+
+
 def test_atomic_sources_stop_when_the_held_out_misfit_stops_falling():
     problem, _, _ = make_problem(electrons=3e3)
     settings = SOLVERS["atomic"].default(iterations=60, patience=4)

@@ -157,9 +157,15 @@ def atomic(run: Run) -> Iterator[Frame]:
     for step in range(first + 1, s.iterations + 1):
         if stale >= run.settings.patience or not run.go_on(step - 1):
             return
-        before = optimizer.state[u].get("func_evals", 0)
+        before, previous = optimizer.state[u].get("func_evals", 0), u.clone()
         optimizer.step(closure)  # type: ignore[arg-type]
         evaluations += optimizer.state[u]["func_evals"] - before
+        if torch.equal(u, previous):
+            # every trial of the line search overshot; it would try the very same again: begin anew with smaller ones
+            optimizer.state.clear()
+            optimizer.param_groups[0]["lr"] *= 0.1
+        else:
+            optimizer.param_groups[0]["lr"] = 1.0
         volume = sources.volume(u * u)
         test = objective.misfit(volume, held if len(held) else None)[0]
         if test < best_loss * (1 - 1e-4):
