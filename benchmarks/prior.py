@@ -1,6 +1,6 @@
 """Speed of the prior: one evaluation, one with its vector–Jacobian product, training, rendering.
 
-    python benchmarks/prior.py [--prior compact] [--threads 2] [--device cpu] [--json FILE]
+    python benchmarks/prior.py [--prior compact] [--threads 2] [--device cpu] [--json [FILE]]
 
 8 × 64 × 64 voxels. Evaluations are the best of several, rounds in turn, since machines are noisy; training is a run of some
 seconds with all that belongs to it (stream, renderer, conditions, optimiser).
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=40.0, help="of training")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", nargs="?", const="-", help="write the numbers to this file; without a name, print only them")
     args = parser.parse_args()
     import torch
 
@@ -68,11 +68,14 @@ def main() -> None:
         trainer.advance()
     found["train_samples_per_s"] = (trainer.samples - samples) / (now() - start)
     found = {k: round(found[k], 3) for k in ("forward_ms", "vjp_ms", "train_samples_per_s", "render_ms")}
+    if args.json == "-":
+        print(json.dumps(found))
+        return
     for name, value in found.items():
         print(f"{name:22s} {value:10.3f}")
     print(f"{prior.network.parameters_count / 1e6:.2f} M parameters, {prior.precision}, {args.threads} threads, {args.device}")
     if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
+        Path(args.json).write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
