@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..devices import require_device
+from ..devices import has_bf16, require_device
 from ..files import atomic
 from .condition import Condition
 from .noise import SCALE, x_from_v
@@ -77,8 +77,7 @@ class Prior:
         self.network = self.network.to(self.device).to(memory_format=torch.channels_last_3d).eval().requires_grad_(False)
         self._rng = np.random.default_rng(0)
         if self.precision == "auto":
-            good = _bf16_cpu() if self.device == "cpu" else torch.cuda.is_bf16_supported()
-            self.precision = "bf16" if good else "float32"
+            self.precision = "bf16" if has_bf16(self.device) else "float32"
 
     # ---- evaluation --------------------------------------------------------------------------------------------
     def __call__(self, z: Tensor, log_snr: Tensor | float, condition: Condition | None = None) -> Tensor:
@@ -327,9 +326,3 @@ def _fade(window: int, overlap: int, device: str) -> Tensor:
     ramp = (torch.arange(window, device=device) + 0.5) / max(1, min(overlap, window // 2))
     ramp = torch.minimum(ramp, ramp.flip(0)).clamp_max(1.0)
     return torch.sin(ramp * torch.pi / 2).square().clamp_min(1e-4)
-
-
-def _bf16_cpu() -> bool:
-    """Whether bf16 pays on this processor: without its instructions it is slower than float32."""
-    check = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(check()) if check is not None else False

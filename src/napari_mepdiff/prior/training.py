@@ -23,7 +23,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from ..devices import require_device
+from ..devices import has_bf16, require_device
 from ..files import atomic
 from .condition import Dropout, corrupt
 from .crystals import Augmentation, CrystalStream
@@ -56,7 +56,9 @@ class TrainSettings(BaseModel):
     experimental_weight: float = Field(4.0, gt=0, title="Experimental", description="how much oftener such structures are drawn")
     any_direction: float = Field(0.1, ge=0, le=1, title="Any direction", description="share seen along a random direction")
     vacancies: float = Field(0.01, ge=0, lt=1, title="Vacancies", description="fraction of atoms left out")
-    precision: Literal["bf16", "float32"] = Field("bf16", title="Precision")
+    precision: Literal["auto", "bf16", "float32"] = Field(
+        "auto", title="Precision", description="auto: bf16 where the processor or GPU has it"
+    )
     weighting_mean: float = Field(-7.0, title="Weighting mean", description="λ")
     weighting_spread: float = Field(3.0, gt=0, title="Weighting spread", description="λ")
     seed: int = Field(0, ge=0, title="Seed")
@@ -261,7 +263,8 @@ class Trainer:
         return torch.cat(losses)
 
     def _cast(self) -> Any:
-        if self.settings.precision == "float32":
+        precision = self.settings.precision
+        if precision == "float32" or (precision == "auto" and not has_bf16(self.device)):
             return nullcontext()
         return torch.autocast(torch.device(self.device).type, torch.bfloat16)
 
