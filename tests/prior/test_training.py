@@ -104,6 +104,21 @@ def test_an_error_keeps_the_last_step_too(structures, tmp_path):
     assert _weights(tmp_path)["step"] == 2
 
 
+def test_a_step_that_breaks_off_does_not_spoil_the_checkpoint(structures, tmp_path, monkeypatch):
+    list(train(SETTINGS, structures, tmp_path, steps=2))
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+
+    def broken(self):
+        with torch.no_grad():
+            next(iter(self.network.parameters())).zero_()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "advance", broken)
+    with pytest.raises(KeyboardInterrupt):
+        list(train(SETTINGS, structures, tmp_path, steps=9, resume=True))
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
 def _command(folder, *more):
     return [sys.executable, "-m", "napari_mepdiff.cli", "train", "-o", str(folder), "--every", "0.5", "--threads", "1", "--set",
             f"network={SETTINGS.network.model_dump_json()}", "--set", "batch=2", "--set", "lateral=32", "--set", "slices=4",

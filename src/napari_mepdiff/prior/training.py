@@ -423,28 +423,25 @@ def train(
     if main:
         _trim(log, trainer.step)
     begun = saved = time.monotonic()
-    first_samples, first_seconds = trainer.samples, 0.0
-    history: list[tuple[float, int]] = []
+    pace, whole = _Pace(trainer), True
     try:
         while steps is None or trainer.step < steps:
+            whole = False
             trainer.advance()
+            whole = True
             now = time.monotonic()
-            history.append((now, trainer.samples))
-            history = history[-50:]
-            rate = ((history[-1][1] - history[0][1]) / (now - history[0][0]) if len(history) > 1
-                    else (trainer.samples - first_samples) / max(now - begun - first_seconds, 1e-9))
-            left = None
+            rate, per_step = pace.after(trainer)
+            left = None if steps is None else (steps - trainer.step) * per_step
             if minutes is not None:
                 left = max(0.0, 60 * minutes - (now - begun))
-            elif steps is not None:
-                left = (steps - trainer.step) * (now - begun) / max(1, len(history)) if len(history) < 50 else (
-                    (steps - trainer.step) * (history[-1][0] - history[0][0]) / 49)
             report = Report(trainer.step, trainer.samples, trainer.loss, dict(trainer.bands), rate, trainer.seconds, left,
                             trainer.learning_rate(), tuple(trainer.notes))
             trainer.notes.clear()
             if main and (trainer.step % 10 == 0 or trainer.step == 1):
                 _append(log, report)
             ended = (minutes is not None and now - begun >= 60 * minutes) or (stop is not None and stop())
+            if accelerator is not None:  # all processes must agree, or one waits for the others' gradients for ever
+                ended = float(accelerator.reduce(torch.tensor(float(ended), device=accelerator.device), "sum")) > 0
             if main and now - saved >= every and not ended:
                 save_checkpoint(path, trainer)
                 plot(log, folder / "loss.png")
@@ -453,9 +450,23 @@ def train(
             if ended:
                 break
     finally:
-        if main and trainer.step > 0:
+        # a step that broke off in the middle may have spoiled the weights: then the last checkpoint stands
+        if main and whole and trainer.step > 0:
             save_checkpoint(path, trainer)
             plot(log, folder / "loss.png")
+
+
+class _Pace:
+    """Volumes per second and seconds per step over the last 50 steps."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._seen = [(time.monotonic(), trainer.samples, trainer.step)]
+
+    def after(self, trainer: Trainer) -> tuple[float, float]:
+        self._seen = [*self._seen, (time.monotonic(), trainer.samples, trainer.step)][-51:]
+        (t0, n0, s0), (t1, n1, s1) = self._seen[0], self._seen[-1]
+        spent = max(t1 - t0, 1e-9)
+        return (n1 - n0) / spent, spent / (s1 - s0)
 
 
 def _append(log: Path, report: Report) -> None:
