@@ -47,7 +47,7 @@ def profile(fields: dict[str, Any], structures: Any) -> None:
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as record
 
-    from napari_mepdiff.prior.training import Trainer, TrainSettings
+    from napari_mepdiff.prior.trainer import Trainer, TrainSettings
 
     trainer = Trainer(TrainSettings(**{k: v for k, v in fields.items() if k != "curriculum"}), structures)
     for _ in range(3):
@@ -77,7 +77,7 @@ def main() -> None:
     import torch
 
     from napari_mepdiff.prior.structures import load_structures
-    from napari_mepdiff.prior.training import Trainer, TrainSettings
+    from napari_mepdiff.prior.trainer import Trainer, TrainSettings
     from napari_mepdiff.prior.unet import UNet
     from napari_mepdiff.prior.validate import losses, volumes_of
 

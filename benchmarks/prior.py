@@ -30,7 +30,7 @@ def main() -> None:
     from napari_mepdiff.prior.crystals import CrystalStream
     from napari_mepdiff.prior.model import Prior
     from napari_mepdiff.prior.structures import load_structures
-    from napari_mepdiff.prior.training import Trainer, TrainSettings
+    from napari_mepdiff.prior.trainer import Trainer, TrainSettings
 
     torch.set_num_threads(args.threads)
     prior = Prior.load(args.prior, device=args.device)

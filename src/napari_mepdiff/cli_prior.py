@@ -44,7 +44,7 @@ def train(
     import torch
 
     from .prior.structures import load_structures
-    from .prior.training import TrainSettings, load_checkpoint
+    from .prior.trainer import TrainSettings, load_checkpoint
     from .prior.training import train as run
     from .prior.unet import PRESETS
     from .reconstruction.stream import Control

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from napari_mepdiff.prior.model import Prior
-from napari_mepdiff.prior.training import TrainSettings
+from napari_mepdiff.prior.trainer import TrainSettings
 from napari_mepdiff.prior.unet import Level, UNet, UNetConfig
 
 TINY = UNetConfig(patch=4, levels=(Level(channels=8, blocks=1), Level(channels=16, blocks=1, attention=1)), embedding=16,

@@ -12,10 +12,12 @@ import time
 import pytest
 import torch
 
-from napari_mepdiff.prior import training
+from napari_mepdiff.prior import trainer as trainer_module
 from napari_mepdiff.prior.model import Prior
 from napari_mepdiff.prior.structures import load_structures
-from napari_mepdiff.prior.training import Trainer, TrainingError, TrainSettings, band_of, load_checkpoint, train
+from napari_mepdiff.prior.trainer import Trainer, TrainingError, TrainSettings, band_of, load_checkpoint
+from napari_mepdiff.prior.training import train
+from napari_mepdiff.prior.unet import PRESETS
 
 from .nets import SETTINGS
 
@@ -78,7 +80,7 @@ def test_a_run_may_begin_with_an_earlier_prior(structures, tmp_path):
     assert [r.step for r in reports] == [4, 5]
     assert reports[-1].samples == 20
     assert reports[0].learning_rate < SETTINGS.learning_rate  # warms up again: the optimiser is fresh
-    other = SETTINGS.model_copy(update={"network": training.PRESETS["compact"]})
+    other = SETTINGS.model_copy(update={"network": PRESETS["compact"]})
     with pytest.raises(ValueError, match="another network"):
         next(train(other, structures, tmp_path / "c", start=tmp_path / "a.safetensors"))
 
@@ -151,7 +153,7 @@ def test_what_cannot_be_resumed_or_overwritten(structures, tmp_path):
     list(train(SETTINGS, structures, tmp_path, steps=1))
     with pytest.raises(FileExistsError, match="resume it"):
         next(train(SETTINGS, structures, tmp_path, steps=1))
-    other = SETTINGS.model_copy(update={"network": training.PRESETS["compact"]})
+    other = SETTINGS.model_copy(update={"network": PRESETS["compact"]})
     with pytest.raises(ValueError, match="another network"):
         next(train(other, structures, tmp_path, resume=True))
     data = (tmp_path / "checkpoint.pt").read_bytes()
@@ -169,7 +171,7 @@ def test_a_disk_that_fills_up_keeps_the_old_checkpoint(structures, tmp_path, mon
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(training.torch, "save", full)
+    monkeypatch.setattr(trainer_module.torch, "save", full)
     with pytest.raises(OSError, match="No space left"):
         list(train(SETTINGS, structures, tmp_path, steps=4, resume=True))
     assert (tmp_path / "checkpoint.pt").read_bytes() == before

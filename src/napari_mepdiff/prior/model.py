@@ -280,7 +280,7 @@ def _from_safetensors(path: Path) -> tuple[UNet, dict[str, Any]]:
 
 
 def _from_training(path: Path) -> tuple[UNet, dict[str, Any]]:
-    from .training import TrainSettings, load_checkpoint
+    from .trainer import TrainSettings, load_checkpoint
 
     try:
         state = load_checkpoint(path)
