@@ -28,6 +28,7 @@ from .unet import CONDITION, FLAGS, UNet, UNetConfig
 FORMAT = "mepdiff-prior"
 WINDOW = (8, 64, 64)  # voxels that the network was trained on
 OVERLAP = (4, 24, 24)
+LARGEST = (16, 128, 128)  # voxels at which the network as a whole was as good as in windows
 Precision = Literal["auto", "bf16", "float32"]
 Tiling = Literal["auto", "whole", "windows"]
 
@@ -55,8 +56,8 @@ class Prior:
     precision : 'auto', 'bf16' or 'float32'
         'auto': bf16 where the processor or GPU has it.
     tiling : 'auto', 'whole' or 'windows'
-        'auto': the whole volume at once as far as the network was trained for (up to 96 × 96 voxels and 8 slices), else
-        overlapping windows, blended smoothly, at another random offset in each call.
+        'auto': the whole volume at once as far as that was measured to be as good (16 slices of 128 × 128 voxels,
+        ``benchmarks/fields.py``), else overlapping windows, blended smoothly, at another random offset in each call.
     periodic : bool
         Whether the field goes on at its far side (in windows).
     """
@@ -138,7 +139,8 @@ class Prior:
             if tuple(condition.volume.shape) != shape:
                 raise ValueError(f"the condition is {tuple(condition.volume.shape)} voxels, the volume {shape}")
             channels, flags = (t.to(self.device) for t in condition.channels(self.scale))
-        whole = self.tiling == "whole" or (self.tiling == "auto" and shape[0] <= WINDOW[0] and max(shape[1:]) <= 96)
+        fits = all(n <= most for n, most in zip(shape, LARGEST, strict=True))
+        whole = self.tiling == "whole" or (self.tiling == "auto" and fits)
         if whole:
             v = self._network(volumes, level, channels.expand(batch, *channels.shape), flags.expand(batch, FLAGS))
         else:
