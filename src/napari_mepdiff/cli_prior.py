@@ -29,7 +29,7 @@ def train(
         Path | None, typer.Option(help="table of structures (parquet), CIF file or folder of CIFs; else the bundled table")
     ] = None,
     minutes: Annotated[float | None, typer.Option(help="end after so long")] = None,
-    steps: Annotated[int | None, typer.Option(help="end at this step")] = None,
+    steps: Annotated[int | None, typer.Option(help="end when the run has made so many")] = None,
     resume: Annotated[bool, typer.Option(help="go on with the run in the folder")] = False,
     start: Annotated[
         str | None, typer.Option(help="begin with the weights of this prior: bundled, a .safetensors file or a training folder")

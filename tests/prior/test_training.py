@@ -75,7 +75,7 @@ def test_settings_may_change_when_a_run_is_resumed(structures, tmp_path):
 def test_a_run_may_begin_with_an_earlier_prior(structures, tmp_path):
     list(train(SETTINGS, structures, tmp_path / "a", steps=3))
     Prior.load(tmp_path / "a").save(tmp_path / "a.safetensors", torch.float32)
-    run = train(SETTINGS, structures, tmp_path / "b", steps=5, start=tmp_path / "a.safetensors")
+    run = train(SETTINGS, structures, tmp_path / "b", steps=2, start=tmp_path / "a.safetensors")
     reports = list(run)
     assert [r.step for r in reports] == [4, 5]
     assert reports[-1].samples == 20

@@ -36,8 +36,8 @@ class TrainSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     network: UNetConfig = Field(default_factory=lambda: PRESETS["compact"], title="Network")
-    batch: int = Field(16, ge=1, title="Batch", description="volumes per step and process")
-    learning_rate: float = Field(1e-3, gt=0, title="Learning rate")
+    batch: int = Field(8, ge=1, title="Batch", description="volumes per step and process")
+    learning_rate: float = Field(2e-3, gt=0, title="Learning rate")
     weight_decay: float = Field(0.01, ge=0, title="Weight decay")
     warm_up: int = Field(200, ge=0, title="Warm-up", description="steps to the full learning rate")
     half_life: int = Field(0, ge=0, title="Half-life", description="steps after which the learning rate has halved; 0: constant")

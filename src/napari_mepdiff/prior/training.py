@@ -77,7 +77,8 @@ def train(
     structures : Structures
         To train on; use ``structures.part("train")``.
     minutes, steps : float, int, optional
-        Ends after so many minutes of this call, or when so many steps have been made in all; neither: goes on until stopped.
+        Ends after so many minutes of this call, or when the run has made so many steps (resumed parts included, those of the prior
+        that it started from not); neither: goes on until stopped.
     resume : bool
         Go on with the run in the folder.
     start : str or path, optional
@@ -122,13 +123,13 @@ def train(
     begun = saved = time.monotonic()
     pace, whole = _Pace(trainer), True
     try:
-        while steps is None or trainer.step < steps:
+        while steps is None or trainer.step - trainer.begun < steps:
             whole = False
             trainer.advance()
             whole = True
             now = time.monotonic()
             rate, per_step = pace.after(trainer)
-            left = None if steps is None else (steps - trainer.step) * per_step
+            left = None if steps is None else (steps - trainer.step + trainer.begun) * per_step
             if minutes is not None:
                 left = max(0.0, 60 * minutes - (now - begun))
             report = Report(trainer.step, trainer.samples, trainer.loss, dict(trainer.bands), rate, trainer.seconds, left,
