@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .terminal import free, interruptible, parse_settings, print_scores, progress
+from .recipe import Recipe, parse_steering, run_recipe
+from .terminal import free, parse_settings, print_scores, progress
 
 if TYPE_CHECKING:
     from .measurement.dataset import FourDSTEM
@@ -212,8 +213,11 @@ def info(
 def reconstruct(
     file: Annotated[Path, typer.Argument(help="4D-STEM data, or the name of a sample")],
     output: Annotated[Path, typer.Option("-o", "--output", help="volume: .h5, .tif, .zarr, .mrc or .npy")],
-    solver: Annotated[str, typer.Option(help="adam, lbfgs, ptyrad-adam, ptyrad-lbfgs, atomic, refine")] = "lbfgs",
+    solver: Annotated[str, typer.Option(help="dps, adam, lbfgs, ptyrad-adam, ptyrad-lbfgs, atomic, refine")] = "dps",
     set_: Annotated[list[str] | None, typer.Option("--set", help="setting=value, as often as needed")] = None,
+    elements: Annotated[str | None, typer.Option(help="chemical symbols in the specimen, e.g. Sr,Ti,O (dps, atomic)")] = None,
+    steer: Annotated[list[str] | None, typer.Option(
+        "--steer", help="STEP:setting=value, STEP:back=EARLIER or STEP:stop, in the order they shall happen")] = None,
     slices: Annotated[int | None, typer.Option(help="slices; that of the truth, or 8")] = None,
     slice_thickness: Annotated[float | None, typer.Option(help="Å; that of the truth, or 1.6")] = None,
     energy: Annotated[float | None, typer.Option(help="kV, if the file does not say")] = None,
@@ -238,58 +242,52 @@ def reconstruct(
 ) -> None:
     """Turn 4D-STEM data into a volume. Ctrl-C keeps what there is; --resume goes on where a run was killed."""
     free(output, overwrite)
-    from .export.volumes import format_of, load_volume, save_volume
-    from .files import versions
-    from .reconstruction.problem import Problem
-    from .reconstruction.registry import SOLVERS, SolverError, solve
-    from .reconstruction.stream import Control
+    from .export.volumes import format_of
+    from .reconstruction.registry import SOLVERS
 
     format_of(output)
     if solver not in SOLVERS:
         raise typer.BadParameter(f"no solver {solver!r}; there are {', '.join(SOLVERS)}")
-    settings = SOLVERS[solver].default(**{"seed": seed, **parse_settings(set_ or [])})
-    calibration = {k: v for k, v in {
-        "energy": energy, "semi_angle": semi_angle, "pixel_size": pixel_size, "rotation": scan_rotation,
-        "scan_step": _pair(step, "step"),
-    }.items() if v is not None}
-    data = _open(file, scan, dataset, calibration)
-    if pixel_mrad is not None:
-        data = data.calibrated(pixel_size=data.calibration.with_pixel_mrad(pixel_mrad).pixel_size)
-    optics = None
-    if overfocus is not None or cs is not None:
-        changed = {"overfocus": overfocus, "C30": cs}
-        optics = data.illumination().model_copy(update={k: v for k, v in changed.items() if v is not None})
-    wave = None
-    if probe is not None:
-        from .measurement.readers import load_probe
-
-        wave = load_probe(probe)
-    problem = Problem.from_data(data, slices=slices, slice_thickness=slice_thickness, probe=wave, optics=optics,
-                                modes=modes, device=device)
-    control, frame, failure = Control(), None, None
-    first = None if start is None else load_volume(start).to_unit("rad").array
-    keep = checkpoint or (output.with_name(output.name + ".checkpoint") if resume else None)
-    print(f"{problem.patterns.shape[0]} patterns of {problem.patterns.shape[1]}² px → volume {problem.shape}, voxels "
-          f"{' × '.join(f'{v:.3g}' for v in problem.voxel_size)} Å, {SOLVERS[solver].title}")
-    with interruptible(control), progress(SOLVERS[solver].title) as advance:
-        try:
-            for frame in solve(problem, settings, control, start=first, checkpoint=keep, every=every):
-                advance(frame.step, frame.total, f"misfit {frame.loss:.4f} × shot noise")
-        except SolverError as error:
-            failure = error
-    if frame is None:
-        raise failure or ValueError("stopped before the first step: there is nothing to save")
-    volume = problem.volume(
-        frame.volume, made_by="mepdiff reconstruct", solver=solver, settings=settings.model_dump(mode="json"),
-        steps=frame.step, planned=frame.total, loss=frame.loss, seconds=round(frame.seconds, 2),
-        changes=control.changes, device=device, complete=failure is None and not control.stopped,
-        versions=versions(),
+    fields = {"seed": seed, **parse_settings(set_ or [])}
+    if elements is not None:
+        if "elements" not in SOLVERS[solver].settings_type().model_fields:
+            raise typer.BadParameter(f"--elements: {solver} does not ask for elements; dps and atomic do")
+        fields["elements"] = [e.strip() for e in elements.split(",") if e.strip()]
+    settings = SOLVERS[solver].default(**fields)
+    recipe = Recipe(
+        file=str(file), solver=solver, slices=slices, slice_thickness=slice_thickness,
+        calibration={k: v for k, v in {
+            "energy": energy, "semi_angle": semi_angle, "pixel_size": pixel_size, "rotation": scan_rotation,
+            "scan_step": _pair(step, "step"),
+        }.items() if v is not None},
+        optics={k: v for k, v in {"overfocus": overfocus, "C30": cs}.items() if v is not None},
+        pixel_mrad=pixel_mrad, scan=_pair(scan, "scan", int), dataset=dataset, probe=None if probe is None else str(probe),
+        modes=modes, start=None if start is None else str(start), device=device,
     )
-    written = save_volume(volume, output, overwrite=overwrite)
-    state = "partial volume, " if control.stopped or failure else ""
-    print(f"{state}step {frame.step} of {frame.total}, misfit {frame.loss:.4f} × shot noise, {frame.seconds:.1f} s → {written[0]}")
-    if failure is not None:
-        raise failure
+    keep = checkpoint or (output.with_name(output.name + ".checkpoint") if resume else None)
+    changes, stop = parse_steering(steer or [])
+    run_recipe(recipe, settings, output, changes, stop, keep, every, overwrite)
+
+
+@app.command()
+def replay(
+    provenance: Annotated[Path, typer.Argument(help="a volume that mepdiff reconstruct wrote, or the .json beside it")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="volume: .h5, .tif, .zarr, .mrc or .npy")],
+    data: Annotated[Path | None, typer.Option(help="the measurement, if it is no longer where it was")] = None,
+    overwrite: Annotated[bool, typer.Option(help="replace the output")] = False,
+) -> None:
+    """Run a reconstruction again, every change made while it ran included: the same volume on the same machine, bit for bit."""
+    free(output, overwrite)
+    from .export.volumes import format_of
+    from .recipe import read_provenance
+    from .reconstruction.registry import SOLVERS
+
+    format_of(output)
+    recipe, fields, changes, steps, complete = read_provenance(provenance)
+    if data is not None:
+        recipe = recipe.model_copy(update={"file": str(data)})
+    settings = SOLVERS[recipe.solver].settings_type().model_validate(fields)
+    run_recipe(recipe, settings, output, changes, None if complete else steps, None, 30.0, overwrite)
 
 
 @app.command()
@@ -343,13 +341,10 @@ def export(
 
 
 # ---- small parts ------------------------------------------------------------------------------------------------
-def _open(file: Path, scan: str | None = None, dataset: str | None = None,
-          calibration: dict[str, Any] | None = None) -> FourDSTEM:
-    from .measurement.readers import open_4dstem
-    from .measurement.samples import NAMES, sample_path
+def _open(file: Path, scan: str | None = None, dataset: str | None = None) -> FourDSTEM:
+    from .recipe import open_data
 
-    path = sample_path(str(file)) if not file.exists() and str(file) in NAMES else file
-    return open_4dstem(path, scan_shape=_pair(scan, "scan", int), dataset=dataset, calibration=calibration)
+    return open_data(file, scan=_pair(scan, "scan", int), dataset=dataset)
 
 
 def _as_volume(file: Path) -> Any:

@@ -83,3 +83,73 @@ def test_samples_return_with_their_seed():
     assert a.shape == (1, 4, 16, 16)
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
+
+
+@pytest.mark.parametrize(("schedule", "diffusers_name", "rho"), [("poly-exponential", "exponential", None), ("karras", "karras", 7.0)])
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_the_sampler_is_that_of_diffusers(schedule, diffusers_name, rho, eta):
+    """EDMDPMSolverMultistepScheduler, variance exploding, fed with the same noise and the same x-predictions."""
+    from diffusers import EDMDPMSolverMultistepScheduler
+
+    steps, top, bottom = 20, 80.0, 0.1
+    theirs = EDMDPMSolverMultistepScheduler(
+        sigma_min=bottom, sigma_max=top, sigma_schedule=diffusers_name, rho=7.0, final_sigmas_type="sigma_min",
+        algorithm_type="sde-dpmsolver++" if eta else "dpmsolver++")
+    theirs.set_timesteps(steps)
+    lam = levels(steps, top, bottom, schedule, rho)
+    alphas = [float(alpha_sigma(torch.tensor(v, dtype=torch.float64))[0]) for v in lam]
+    assert torch.allclose(theirs.sigmas[:steps].double(), torch.exp(-torch.tensor(lam, dtype=torch.float64) / 2), rtol=1e-4)
+    z0 = torch.randn(2, 4, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ours = list(dpmpp_2m_sde(_denoise, z0, lam, torch.Generator().manual_seed(1), eta))
+    rng, y = torch.Generator().manual_seed(1), z0 / alphas[0]
+    for i in range(steps - 1):
+        assert torch.allclose(y * alphas[i], ours[i].z, rtol=1e-3, atol=1e-4)
+        x = _denoise(alphas[i] * y, lam[i])
+        sigma = float(theirs.sigmas[i])
+        skip, out = 0.25 / (sigma**2 + 0.25), 0.5 * sigma / (sigma**2 + 0.25) ** 0.5
+        y = theirs.step((x - skip * y) / out, theirs.timesteps[i], y, generator=rng).prev_sample
+
+
+def test_samples_of_a_gaussian_posterior_have_its_mean_and_spread():
+    """x ~ N(m, s²), y = x + n with known noise: the exact E[x | z, y] as denoiser must give the posterior known in closed form."""
+    m, s2, y, n2 = 0.7, 0.25, 1.5, 0.16
+    post_var = 1 / (1 / s2 + 1 / n2)
+    post_mean = post_var * (m / s2 + y / n2)
+
+    def denoise(z, level):
+        alpha, sigma = (float(v) for v in alpha_sigma(torch.tensor(level, dtype=torch.float64)))
+        var = 1 / (1 / post_var + alpha**2 / sigma**2)
+        return var * (post_mean / post_var + alpha / sigma**2 * z)
+
+    for eta in (0.0, 1.0):
+        z = torch.randn(40_000, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+        final = list(dpmpp_2m_sde(denoise, z, levels(60, 400.0, 0.01), torch.Generator().manual_seed(4), eta))[-1].x
+        assert float(final.mean()) == pytest.approx(post_mean, abs=0.01)
+        assert float(final.std()) == pytest.approx(post_var**0.5, rel=0.03)
+
+
+def test_every_schedule_rises_from_its_first_to_its_last_level():
+    for schedule in ("poly-exponential", "linear", "karras"):
+        for steps in (2, 3, 25, 400):
+            found = torch.tensor(levels(steps, schedule=schedule))
+            assert len(found) == steps
+            assert bool((found.diff() > 0).all())
+            ends = (-13.0, 4.0) if schedule == "linear" else (-2 * math.log(800), -2 * math.log(0.1))
+            assert found[0] == pytest.approx(ends[0], rel=1e-5)
+            assert found[-1] == pytest.approx(ends[1], rel=1e-5)
+    curved = levels(5, rho=2.0)  # ρ = 2 leaves noise fast and nears the end slowly
+    assert curved[1] - curved[0] > curved[-1] - curved[-2]
+    with pytest.raises(ValueError, match="schedule is"):
+        levels(5, schedule="cosine")
+    with pytest.raises(ValueError, match="positive"):
+        levels(5, rho=-1.0)
+
+
+def test_a_level_that_does_not_rise_is_refused():
+    from napari_mepdiff.prior.sampler import State, advance
+
+    state = State(torch.zeros(3), 0.0)
+    with pytest.raises(ValueError, match="rises"):
+        advance(state, torch.zeros(3), -1.0, None, 0.0)
+    with pytest.raises(ValueError, match="noise"):
+        advance(state, torch.zeros(3), 1.0, None, 1.0)

@@ -57,6 +57,27 @@ class State:
     h_before: float = 0.0
 
 
+LINEAR = (-13.0, 4.0)  # λ at both ends of the linear schedule (paper, section 3)
+
+
+def level_at(part: float, sigma_max: float = 800.0, sigma_min: float = 0.1, schedule: Schedule = "poly-exponential",
+             rho: float | None = None) -> float:
+    """λ of a schedule at a part of its way, 0 (noise) to 1 (clean); see :func:`levels`."""
+    if not 0 < sigma_min < sigma_max:
+        raise ValueError(f"a schedule needs σ_max > σ_min > 0, got {sigma_max} and {sigma_min}")
+    if rho is not None and not rho > 0:
+        raise ValueError(f"ρ must be positive, got {rho}")
+    high, low = math.log(sigma_max), math.log(sigma_min)
+    if schedule == "poly-exponential":
+        return -2 * (low + (high - low) * (1 - part) ** (rho or 1.0))
+    if schedule == "linear":
+        return LINEAR[0] + (LINEAR[1] - LINEAR[0]) * part
+    if schedule == "karras":
+        p = 1 / (rho or 7.0)
+        return -2 * math.log((sigma_max**p + part * (sigma_min**p - sigma_max**p)) ** (1 / p))
+    raise ValueError(f"schedule is poly-exponential, linear or karras, got {schedule!r}")
+
+
 def levels(steps: int, sigma_max: float = 800.0, sigma_min: float = 0.1, schedule: Schedule = "poly-exponential",
            rho: float | None = None) -> list[float]:
     """λ of each step, rising.
@@ -78,23 +99,9 @@ def levels(steps: int, sigma_max: float = 800.0, sigma_min: float = 0.1, schedul
     ValueError
         If there are fewer than two steps, the σ are not in order, ρ is not positive, or the schedule is unknown.
     """
-    if steps < 2 or not 0 < sigma_min < sigma_max:
-        raise ValueError(f"a schedule needs two steps or more and σ_max > σ_min > 0, got {steps}, {sigma_max}, {sigma_min}")
-    if rho is not None and not rho > 0:
-        raise ValueError(f"ρ must be positive, got {rho}")
-    part = [n / (steps - 1) for n in range(steps)]
-    high, low = math.log(sigma_max), math.log(sigma_min)
-    if schedule == "poly-exponential":
-        return [-2 * (low + (high - low) * (1 - t) ** (rho or 1.0)) for t in part]
-    if schedule == "linear":
-        return [LINEAR[0] + (LINEAR[1] - LINEAR[0]) * t for t in part]
-    if schedule == "karras":
-        p = 1 / (rho or 7.0)
-        return [-2 * math.log((sigma_max**p + t * (sigma_min**p - sigma_max**p)) ** (1 / p)) for t in part]
-    raise ValueError(f"schedule is poly-exponential, linear or karras, got {schedule!r}")
-
-
-LINEAR = (-13.0, 4.0)  # λ
+    if steps < 2:
+        raise ValueError(f"a schedule needs two steps or more, got {steps}")
+    return [level_at(n / (steps - 1), sigma_max, sigma_min, schedule, rho) for n in range(steps)]
 
 
 def advance(state: State, x: Tensor, following: float, noise: Tensor | None, eta: float = 1.0) -> State:

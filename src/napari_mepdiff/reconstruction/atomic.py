@@ -54,12 +54,17 @@ class AtomicSettings(SolverSettings):
     @field_validator("elements")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        from ase.data import atomic_numbers
+        return known_elements(value)
 
-        unknown = [e for e in value if atomic_numbers.get(e, 0) < 1]
-        if unknown:
-            raise ValueError(f"unknown elements: {', '.join(unknown)}")
-        return tuple(dict.fromkeys(value))
+
+def known_elements(symbols: tuple[str, ...]) -> tuple[str, ...]:
+    """The symbols, each once; a ValueError names those that no element has."""
+    from ase.data import atomic_numbers
+
+    unknown = [e for e in symbols if atomic_numbers.get(e, 0) < 1]
+    if unknown:
+        raise ValueError(f"unknown elements: {', '.join(unknown)}")
+    return tuple(dict.fromkeys(symbols))
 
 
 class Sources:

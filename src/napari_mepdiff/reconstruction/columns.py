@@ -206,8 +206,9 @@ class _Work:
     @staticmethod
     def _slopes(places: NDArray, images: object) -> tuple[NDArray, NDArray]:
         h = 0.02  # Å
-        steps = [images(places + [h, 0]) - images(places - [h, 0]), images(places + [0, h]) - images(places - [0, h])]  # type: ignore[operator]
-        return steps[0] / (2 * h), steps[1] / (2 * h)
+        dy, dx = ((images(places + step) - images(places - step)) / (2 * h)  # type: ignore[operator]
+                  for step in (np.array([h, 0]), np.array([0, h])))
+        return dy, dx
 
     def _moved(self, places: NDArray, dy: NDArray, dx: NDArray, rest: NDArray, most: float) -> NDArray:
         slopes = np.concatenate([dy, dx])

@@ -9,12 +9,15 @@ column exchanged, a whole column moved by a slice. One place of a column holds o
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _change(fisher, slope, odds, temperature, index, sign, n):  # type: ignore[no-untyped-def]
     """Energy of n simultaneous changes."""
     total = 0.0
@@ -26,7 +29,7 @@ def _change(fisher, slope, odds, temperature, index, sign, n):  # type: ignore[n
     return total
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _chain(fisher, slope, odds, o, full, column, depth, temperature, burn, sweeps, seed):  # type: ignore[no-untyped-def]
     """Run one chain in place; returns the mean over the sweeps and their mean energy."""
     np.random.seed(seed)
@@ -51,7 +54,7 @@ def _chain(fisher, slope, odds, o, full, column, depth, temperature, burn, sweep
                     k, m = np.random.randint(depth), np.random.randint(depth)
                     if k == m or o[k * species + e] < 0.5 or full[m, column[e]] > 0.5:
                         continue
-                    if column[e] == column[c] and (k == a or m == b or k == b or m == a):
+                    if column[e] == column[c] and (k in (a, b) or m in (a, b)):
                         continue
                     index[2], sign[2], index[3], sign[3], n = k * species + e, -1.0, m * species + e, 1.0, 4
             elif kind < 0.9:
@@ -98,14 +101,6 @@ def _chain(fisher, slope, odds, o, full, column, depth, temperature, burn, sweep
     return mean, level
 
 
-@njit(parallel=True, cache=True)
-def _chains(fisher, slopes, odds, states, fulls, column, depth, temperature, burn, sweeps, seeds):  # type: ignore[no-untyped-def]
-    means = np.zeros_like(slopes)
-    for k in prange(len(slopes)):
-        means[k], _ = _chain(fisher, slopes[k], odds, states[k], fulls[k], column, depth, temperature, burn, sweeps, seeds[k])
-    return means
-
-
 def sample_slices(
     fisher: NDArray[np.float64], gradient: NDArray[np.float64], expanded: NDArray[np.float64], states: NDArray[np.float64],
     column: NDArray[np.int64], temperature: float, *, odds: NDArray[np.float64] | None = None, burn: int = 100, sweeps: int = 200,
@@ -140,15 +135,20 @@ def sample_slices(
     chains, depth, species = states.shape
     fisher = np.ascontiguousarray(fisher, np.float64)
     ended = np.ascontiguousarray(states.reshape(chains, -1), np.float64).copy()
-    slopes = gradient.reshape(1, -1) + (ended - expanded.reshape(1, -1)) @ fisher
+    slopes = np.ascontiguousarray(gradient.reshape(1, -1) + (ended - expanded.reshape(1, -1)) @ fisher, np.float64)
     fulls = np.zeros((chains, depth, int(column.max()) + 1))
     for k in range(chains):
         for c in range(species):
             fulls[k, :, column[c]] += states[k, :, c]
     bias = np.zeros(depth * species) if odds is None else np.ascontiguousarray(odds.reshape(-1), np.float64)
-    seeds = np.random.default_rng(seed).integers(0, 2**31, chains)
-    means = _chains(fisher, np.ascontiguousarray(slopes), bias, ended, fulls, column.astype(np.int64), depth, float(temperature),
-                    burn, sweeps, seeds)
+    seeds = [int(n) for n in np.random.default_rng(seed).integers(0, 2**31, size=(chains,))]
+    matrix, owner, means = fisher, column.astype(np.int64), np.zeros_like(ended)
+
+    def run(k: int) -> None:
+        means[k], _ = _chain(matrix, slopes[k], bias, ended[k], fulls[k], owner, depth, float(temperature), burn, sweeps, seeds[k])
+
+    with ThreadPoolExecutor(min(chains, os.cpu_count() or 1)) as pool:
+        list(pool.map(run, range(chains)))
     return means.reshape(states.shape), ended.reshape(states.shape)
 
 

@@ -1,14 +1,14 @@
 """Guidance schedules g(λ): how strongly the data act at each noise level (paper, section 3, figure 4 and table 2).
 
 All are 1 at their highest; the guidance weight multiplies them. What weight 1 means is fixed by the data themselves, see
-:mod:`~napari_mepdiff.reconstruction.posterior`: a full Newton step along the guidance's direction. So it does not depend on dose,
-scan or detector.
+:mod:`~napari_mepdiff.reconstruction.guides`, so that it does not depend on dose, scan or detector.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 GuidanceSchedule = Literal["shifted-sigmoid", "alpha", "constant", "curve"]
@@ -45,7 +45,7 @@ def guidance(schedule: GuidanceSchedule, log_snr: float, curve: Sequence[tuple[f
         raise ValueError("a free curve needs at least one point (λ, g)")
     if log_snr <= curve[0][0]:
         return curve[0][1]
-    for (low, before), (high, after) in zip(curve, curve[1:], strict=False):
+    for (low, before), (high, after) in pairwise(curve):
         if log_snr <= high:
             return before + (after - before) * (log_snr - low) / (high - low)
     return curve[-1][1]

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 from ..files import atomic
 from .problem import Problem
-from .stream import Control, Frame, Run, SolverSettings
+from .stream import Control, Frame, Run, SolverError, SolverSettings
+
+__all__ = ["DEFAULT", "SOLVERS", "Solver", "SolverError", "load_checkpoint", "save_checkpoint", "solve", "solver_of"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Solver:
 
 
 SOLVERS: dict[str, Solver] = {
+    "dps": Solver("Diffusion posterior sampling", "dps", "dps", "DPSSettings"),
     "adam": Solver("Adam", "gradient", "adam", "AdamSettings"),
     "lbfgs": Solver("L-BFGS", "gradient", "lbfgs", "LBFGSSettings"),
     "ptyrad-adam": Solver("PtyRAD [Adam]", "gradient", "adam", "AdamSettings", (("engine", "ptyrad"),)),
@@ -51,6 +54,9 @@ SOLVERS: dict[str, Solver] = {
     "atomic": Solver("Atomic sources", "atomic", "atomic", "AtomicSettings"),
     "refine": Solver("Volume, probe and positions", "refine", "refine", "RefineSettings"),
 }
+
+
+DEFAULT = "dps"
 
 
 def solver_of(settings: SolverSettings) -> Solver:
@@ -137,10 +143,6 @@ def solve(
     if last is None and state is not None and "shown" in state:
         yield Frame(int(state["step"]), int(state["total"]), state["shown"].numpy(), float(state["loss"]), None,
                     float(state["seconds"]), {})
-
-
-class SolverError(ArithmeticError):
-    """A run that cannot go on, and why."""
 
 
 def _copied(state: Any) -> Any:

@@ -1,0 +1,222 @@
+"""Which slices hold the atoms of each column: the posterior over whole atoms, from the data and from the prior's samples.
+
+The depth sum says where columns stand and how many atoms of which element each holds (:mod:`.columns`). What is left of the depth
+question is discrete: o_{s,c} = 0 or 1 atom of species c in slice s, with Σ_s o = n_c. The volume is
+
+    x_s = Σ_c o_{s,c} K_c + r / D
+
+with K_c the image of one atom and r ≥ 0 the image of atomic sources, the same in all slices, that takes up what the columns do not
+explain: atoms beyond the edge that reach in, faint ones that cannot be counted. Around
+the present mean of o the negative log-likelihood is a quadratic form with the Fisher matrix
+(:mod:`~napari_mepdiff.physics.fisher`), under which whole atoms are moved by Gibbs sampling (:mod:`.gibbs`) at falling
+temperatures. A quadratic form that is expanded far from the answer is wrong by hundreds of nats, and so are the images of a
+column whose atoms were miscounted: the temperature that it ends at stands for that error, not for the noise.
+
+The prior's samples enter as log-odds of an atom in each place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..physics.fisher import fisher
+from ..physics.likelihood import Likelihood
+from ..specimen.splat import atom_kernel
+from .columns import Species, find_columns
+from .gibbs import random_states, sample_slices
+
+LARGEST = 2400  # places (D · C) that a Fisher matrix is made for
+HOT = ((1000.0, 90.0), (60.0, 10.0))  # temperatures (from, to) of the first sampling and of the last
+RUNGS = 6
+BURN, SWEEPS = 30, 60
+CHORDS = 3  # gradients for one Fisher matrix
+MARGIN = 2.0  # Å around the field where sources may stand
+GENERIC = 8  # atomic number of their shape
+WORK = 2600  # positions × species per Fisher matrix
+
+
+class TooManyAtoms(ValueError):
+    """A field with more atoms than places can be sampled for."""
+
+
+def temperatures(part: float) -> NDArray[np.float64]:
+    """Falling temperatures of one sampling, for a run that has come so far (0 to 1)."""
+    top, bottom = (a * (b / a) ** part for a, b in zip(*HOT, strict=True))
+    return np.geomspace(top, bottom, RUNGS)
+
+
+class Occupancy:
+    """Chains of occupancies and what they are drawn from.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+        Poisson.
+    species : Species
+    pixel_size : (dy, dx)
+        Å.
+    energy : float
+        kV.
+    chains : int
+    seed : int
+    """
+
+    def __init__(self, likelihood: Likelihood, species: Species, pixel_size: tuple[float, float], energy: float, *,
+                 chains: int = 8, seed: int = 0) -> None:
+        self.likelihood, self.species, self.seed = likelihood, species, seed
+        self.pixel_size, self.energy = pixel_size, energy
+        self.device = likelihood.device
+        self.depth = likelihood.shape[0]
+        self.images = species.images.to(self.device, torch.float32)
+        self.count = np.minimum(species.count, self.depth)
+        size = self.depth * len(self.count)
+        if size > LARGEST:
+            raise TooManyAtoms(f"{len(self.count)} kinds of atoms in columns × {self.depth} slices are {size} places, more than "
+                               f"the {LARGEST} that can be sampled: crop the field, or choose another guidance")
+        height, width = likelihood.shape[1:]
+        self._pad = tuple(round(MARGIN / n) for n in pixel_size)
+        wide = (height + 2 * self._pad[0], width + 2 * self._pad[1])
+        self._kernel = atom_kernel(GENERIC, wide, pixel_size, energy).to(self.device)
+        # an even start of 0.02 rad in all: the square needs something to grow from
+        level = float(0.02 / self._kernel[0, 0])
+        self.sources = torch.full(wide, level**0.5, device=self.device)  # u: u² atoms per pixel
+        self.mean = np.repeat(self.count[None] / self.depth, self.depth, axis=0)  # (D, C)
+        self.states = random_states(self.count, species.column, self.depth, chains, seed)
+        self.means = self.states.copy()  # (chains, D, C): averages over the last sweeps of each chain
+        self.odds: NDArray[np.float64] | None = None
+        self.draws = 0
+        flat = self.images.reshape(len(self.count), -1)
+        gram = (flat @ flat.T).double()
+        self._gram = gram + 1e-2 * gram.diagonal().median() * torch.eye(len(gram), device=self.device, dtype=torch.float64)
+
+    @classmethod
+    def from_sum(cls, likelihood: Likelihood, image: NDArray[np.floating], elements: Sequence[str | int],
+                 pixel_size: tuple[float, float], energy: float, *, band_limit: float | None, chains: int = 8,
+                 seed: int = 0) -> Occupancy:
+        """From a depth sum (H, W) in rad; raises what :func:`~.columns.find_columns` raises."""
+        slices, shape = likelihood.shape[0], tuple(likelihood.shape[1:])
+        found = find_columns(image, elements, pixel_size, energy, slices=slices, band_limit=band_limit)
+        species = found.species(shape, pixel_size, energy)  # type: ignore[arg-type]
+        return cls(likelihood, species, pixel_size, energy, chains=chains, seed=seed)
+
+    # ---- volumes -----------------------------------------------------------------------------------------------
+    def atoms(self, occupancy: NDArray[np.floating]) -> Tensor:
+        """(..., D, C) to the phase of the atoms alone (..., D, H, W), rad."""
+        o = torch.as_tensor(np.asarray(occupancy), dtype=torch.float32, device=self.device)
+        return torch.einsum("...sc,cyx->...syx", o, self.images)
+
+    @property
+    def rest(self) -> Tensor:
+        """r (H, W), rad, summed over depth."""
+        return self._crop(torch.fft.irfft2(torch.fft.rfft2(self.sources.square()) * self._kernel, s=self.sources.shape))
+
+    def _crop(self, wide: Tensor) -> Tensor:
+        py, px = self._pad
+        return wide[py : wide.shape[0] - py, px : wide.shape[1] - px]
+
+    def volume(self, occupancy: NDArray[np.floating]) -> Tensor:
+        """Atoms and the even rest, rad."""
+        return self.atoms(occupancy) + self.rest / self.depth
+
+    def amplitudes(self, phase: Tensor) -> NDArray[np.float64]:
+        """How much of an atom a volume (..., D, H, W) in rad has in each place (..., D, C), by least squares; 0 to 1."""
+        x = phase.to(self.device, torch.float32)
+        flat = self.images.reshape(len(self.count), -1)
+        right = (x.reshape(-1, flat.shape[1]) @ flat.T).double()
+        found = torch.linalg.solve(self._gram, right.T).T.reshape(*x.shape[:-2], -1)
+        return found.clamp(0, 1).cpu().numpy()
+
+    # ---- steps -------------------------------------------------------------------------------------------------
+    def fit_rest(self, evaluations: int = 10) -> None:
+        """Fit r to the data around the present mean, by L-BFGS on all positions."""
+        base, free = self.atoms(self.mean), self.sources.clone()
+        scale, (py, px) = 1.0 / (10.0 * self.likelihood.count), self._pad
+        optimizer = torch.optim.LBFGS([free], lr=1, max_iter=evaluations, max_eval=int(1.3 * evaluations), history_size=10,
+                                      line_search_fn="strong_wolfe", tolerance_grad=0, tolerance_change=0)
+
+        def closure() -> float:
+            image = self._crop(torch.fft.irfft2(torch.fft.rfft2(free.square()) * self._kernel, s=free.shape))
+            loss, gradient = self.likelihood(base + image / self.depth)
+            wide = torch.nn.functional.pad(gradient.mean(dim=0), (px, px, py, py))
+            free.grad = 2 * scale * free * torch.fft.irfft2(torch.fft.rfft2(wide) * self._kernel, s=free.shape)
+            return loss * scale
+
+        optimizer.step(closure)  # type: ignore[arg-type]
+        if torch.isfinite(free).all():
+            self.sources = free.detach()
+
+    def settle(self, part: float, weight: float = 1.0, alive: Callable[[], bool] | None = None) -> bool:
+        """Move atoms under the misfit, expanded anew around each mean; the Fisher matrix, which changes slowly, is made once.
+
+        Parameters
+        ----------
+        part : float
+            How far the whole run has come, 0 to 1: the temperatures fall with it.
+        weight : float
+            Of the data; temperatures are divided by it.
+        alive : callable, optional
+            Asked now and then; False ends early and changes nothing.
+
+        Returns
+        -------
+        bool
+            Whether it came to its end.
+        """
+        ladder = temperatures(part) / weight
+        matrix = self._fisher(alive)
+        for _ in range(CHORDS):
+            if alive is not None and not alive():
+                return False
+            _, gradient = self.likelihood(self.volume(self.mean))
+            slope = torch.einsum("syx,cyx->sc", gradient, self.images).double().cpu().numpy()
+            expanded = self.mean
+            for temperature in ladder:
+                self.means, self.states = sample_slices(
+                    matrix, slope, expanded, self.states, self.species.column, float(temperature), odds=self.odds,
+                    burn=BURN, sweeps=SWEEPS, seed=self.seed * 1000 + self.draws,
+                )
+                self.draws += 1
+            self.mean = self.means.mean(axis=0)
+        self.fit_rest()
+        return True
+
+    def _fisher(self, alive: Callable[[], bool] | None) -> NDArray[np.float64]:
+        """Around the present mean, summed over some of the positions: evenly spread ones, others each time."""
+        total = self.likelihood.count
+        used = int(np.clip(WORK // len(self.count), 30, 170))
+        every = max(1, total // used)
+        batch = np.arange(self.draws % every, total, every)
+        matrix = fisher(self.likelihood, self.volume(self.mean), self.images, batch, alive)  # type: ignore[arg-type]
+        return (matrix * (total / len(batch))).double().cpu().numpy()
+
+    def believe(self, phase: Tensor, weight: float) -> None:
+        """Log-odds of an atom in each place from samples (K, D, H, W) in rad: w (2a − 1) with their mean amplitude a."""
+        self.odds = weight * (2 * self.amplitudes(phase).mean(axis=0) - 1)
+
+    # ---- checkpoints -------------------------------------------------------------------------------------------
+    def state(self) -> dict[str, Any]:
+        """Tensors and numbers to go on from."""
+        s = self.species
+        return {
+            "column": torch.from_numpy(s.column), "number": torch.from_numpy(s.number), "count": torch.from_numpy(s.count),
+            "images": s.images.cpu(), "sources": self.sources.cpu(), "mean": torch.from_numpy(self.mean.copy()),
+            "means": torch.from_numpy(self.means.copy()), "states": torch.from_numpy(self.states.copy()), "draws": self.draws,
+            "odds": None if self.odds is None else torch.from_numpy(self.odds.copy()), "seed": self.seed,
+        }
+
+    @classmethod
+    def from_state(cls, likelihood: Likelihood, state: dict[str, Any], pixel_size: tuple[float, float], energy: float) -> Occupancy:
+        """The inverse of :meth:`state`."""
+        species = Species(state["column"].numpy(), state["number"].numpy(), state["count"].numpy(), state["images"])
+        out = cls(likelihood, species, pixel_size, energy, chains=len(state["states"]), seed=int(state["seed"]))
+        out.sources = state["sources"].to(out.device)
+        out.mean, out.means, out.states = (state[k].numpy().copy() for k in ("mean", "means", "states"))
+        out.odds = None if state["odds"] is None else state["odds"].numpy().copy()
+        out.draws = int(state["draws"])
+        return out
