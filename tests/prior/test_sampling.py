@@ -85,7 +85,8 @@ def test_samples_return_with_their_seed():
     assert not torch.equal(a, c)
 
 
-@pytest.mark.parametrize(("schedule", "diffusers_name", "rho"), [("poly-exponential", "exponential", None), ("karras", "karras", 7.0)])
+@pytest.mark.parametrize(("schedule", "diffusers_name", "rho"), [
+    ("poly-exponential", "exponential", None), ("karras", "karras", 7.0)])
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_the_sampler_is_that_of_diffusers(schedule, diffusers_name, rho, eta):
     """EDMDPMSolverMultistepScheduler, variance exploding, fed with the same noise and the same x-predictions."""

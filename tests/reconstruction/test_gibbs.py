@@ -51,9 +51,10 @@ def test_averages_are_those_of_the_distribution(odds):
 
 
 def test_same_seed_same_chains():
-    depth, counts, column = 6, np.array([3, 2]), np.array([0, 1])
+    counts, column = np.array([3, 2]), np.array([0, 1])
     root = np.random.default_rng(0).normal(size=(12, 12))
-    args = (root @ root.T, np.zeros((6, 2)), np.repeat(counts[None] / 6, 6, axis=0), random_states(counts, column, 6, 4, 0), column, 1.0)
+    args = (root @ root.T, np.zeros((6, 2)), np.repeat(counts[None] / 6, 6, axis=0), random_states(counts, column, 6, 4, 0), column,
+            1.0)
     a, b = (sample_slices(*args, burn=10, sweeps=20, seed=9)[0] for _ in range(2))
     assert np.array_equal(a, b)
     assert not np.array_equal(a, sample_slices(*args, burn=10, sweeps=20, seed=10)[0])

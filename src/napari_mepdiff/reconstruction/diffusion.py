@@ -25,7 +25,7 @@ from .posterior import DataTerm, Grid, pick_stride
 from .stream import Companion, Frame, Run, SolverError
 
 FREE = "decoupled"  # what auto takes where whole atoms cannot be sampled
-PASSES, SAMPLES, CHAINS = 4, 4, 16  # of guidance by atoms
+PASSES, SAMPLES, CHAINS = 4, 8, 16  # of guidance by atoms
 WILD = 15.0  # rms of a scaled volume (crystals: 1 to 3) beyond which a run has diverged
 RETRIES = 8
 ROOM = 256 * 1024**2  # bytes of kept states
@@ -118,7 +118,7 @@ class Diffusion:
         self.now = State(z, level)
         self.left = self._steps_of_pass()
         self.shown: Tensor = torch.zeros(self.grid.shape) if known is None else self.grid.to_prior(known).cpu()
-        self.misfit = math.nan
+        self.misfit = self.term.value(self.shown)[1]
         self._keep()
 
     def _ordinary(self) -> Iterator[Frame]:
@@ -128,7 +128,8 @@ class Diffusion:
         s = self.run.settings
         per = 10
         settings = LBFGSSettings(misfit="poisson", non_negative=True, batch=None, learning_rates=(1.0,), evaluations=per,
-                                 iterations=max(1, round(s.evaluations / per)), detector_stride=self.stride, memory=s.memory)
+                                 iterations=max(1, round(s.evaluations / per)), line_search=True, detector_stride=self.stride,
+                                 memory=s.memory)
         for frame in lbfgs(Run(self.problem, settings, Companion(self.run.control), None)):
             yield Frame(0, s.steps, frame.volume, frame.loss, None, self.run.seconds,
                         {"stage": f"ordinary solution, {frame.step} of {frame.total}"})

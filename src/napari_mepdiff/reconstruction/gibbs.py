@@ -123,7 +123,7 @@ def sample_slices(
     temperature : float
         1 samples exp(−E).
     odds : ndarray, optional
-        (D, C), log-odds b.
+        (D, C), or (chains, D, C) for each chain its own: log-odds b.
     burn, sweeps : int
         Sweeps that are dropped, and that are averaged.
 
@@ -140,12 +140,14 @@ def sample_slices(
     for k in range(chains):
         for c in range(species):
             fulls[k, :, column[c]] += states[k, :, c]
-    bias = np.zeros(depth * species) if odds is None else np.ascontiguousarray(odds.reshape(-1), np.float64)
+    given = np.zeros(states.shape) if odds is None else np.broadcast_to(odds, states.shape)
+    bias = np.ascontiguousarray(given.reshape(chains, -1), np.float64)
     seeds = [int(n) for n in np.random.default_rng(seed).integers(0, 2**31, size=(chains,))]
     matrix, owner, means = fisher, column.astype(np.int64), np.zeros_like(ended)
 
     def run(k: int) -> None:
-        means[k], _ = _chain(matrix, slopes[k], bias, ended[k], fulls[k], owner, depth, float(temperature), burn, sweeps, seeds[k])
+        means[k], _ = _chain(matrix, slopes[k], bias[k], ended[k], fulls[k], owner, depth, float(temperature), burn, sweeps,
+                             seeds[k])
 
     with ThreadPoolExecutor(min(chains, os.cpu_count() or 1)) as pool:
         list(pool.map(run, range(chains)))

@@ -29,6 +29,7 @@ from torch import Tensor
 from .posterior import DataTerm
 
 BETAS = (0.9, 0.99)  # Adam-guidance: decay of the moments
+REACH = 0.7  # longest step of weight 1, rms over σ: beyond it neither the quadratic form nor the network holds
 SMOOTHING = 0.7  # of the logarithm of the curvature, from step to step
 
 
@@ -98,7 +99,8 @@ class Gradient:
             if not (length2 > 0 and along > 0):  # not downhill (old moments): this step goes without
                 continue
             self._measure(term, x[k], d, losses[k], along, length2, variance, batch, k)
-            self.gain[k] = along / (length2 * (self.curvature[k] + 1 / variance))
+            longest = REACH * math.sqrt(variance * d.numel() / length2)
+            self.gain[k] = min(along / (length2 * (self.curvature[k] + 1 / variance)), longest)
             moved[k] = x[k] - factor * self.gain[k] * d
         shift = float((moved - x).square().mean().sqrt())
         known = [g for g in self.gain if math.isfinite(g)]

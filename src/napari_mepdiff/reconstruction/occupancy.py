@@ -12,7 +12,7 @@ the present mean of o the negative log-likelihood is a quadratic form with the F
 temperatures. A quadratic form that is expanded far from the answer is wrong by hundreds of nats, and so are the images of a
 column whose atoms were miscounted: the temperature that it ends at stands for that error, not for the noise.
 
-The prior's samples enter as log-odds of an atom in each place.
+The prior's samples enter as log-odds of an atom in each place. Chains that end in worse answers than others are given up.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Occupancy:
         self.mean = np.repeat(self.count[None] / self.depth, self.depth, axis=0)  # (D, C)
         self.states = random_states(self.count, species.column, self.depth, chains, seed)
         self.means = self.states.copy()  # (chains, D, C): averages over the last sweeps of each chain
-        self.odds: NDArray[np.float64] | None = None
+        self.odds: NDArray[np.float64] | None = None  # (chains, D, C)
         self.draws = 0
         flat = self.images.reshape(len(self.count), -1)
         gram = (flat @ flat.T).double()
@@ -113,8 +113,9 @@ class Occupancy:
 
     @property
     def rest(self) -> Tensor:
-        """r (H, W), rad, summed over depth."""
-        return self._crop(torch.fft.irfft2(torch.fft.rfft2(self.sources.square()) * self._kernel, s=self.sources.shape))
+        """r (H, W), rad, summed over depth; from 0, since the data do not see a constant phase."""
+        image = self._crop(torch.fft.irfft2(torch.fft.rfft2(self.sources.square()) * self._kernel, s=self.sources.shape))
+        return image - image.min()
 
     def _crop(self, wide: Tensor) -> Tensor:
         py, px = self._pad
@@ -183,6 +184,8 @@ class Occupancy:
                 )
                 self.draws += 1
             self.mean = self.means.mean(axis=0)
+        if self.odds is not None:
+            self.select()
         self.fit_rest()
         return True
 
@@ -196,8 +199,19 @@ class Occupancy:
         return (matrix * (total / len(batch))).double().cpu().numpy()
 
     def believe(self, phase: Tensor, weight: float) -> None:
-        """Log-odds of an atom in each place from samples (K, D, H, W) in rad: w (2a − 1) with their mean amplitude a."""
-        self.odds = weight * (2 * self.amplitudes(phase).mean(axis=0) - 1)
+        """Log-odds of an atom in each place, w (2a − 1) with its amplitude a, from samples (K, D, H, W) in rad.
+
+        Each chain believes one sample, so that chains go on being different answers."""
+        found = self.amplitudes(phase)
+        self.odds = weight * (2 * found[np.arange(len(self.states)) % len(found)] - 1)
+
+    def select(self) -> None:
+        """The half of the chains that explain the data better, twice."""
+        losses = [self.likelihood.loss(self.volume(state)) for state in self.states]
+        better = np.argsort(losses, kind="stable")[: max(1, len(losses) // 2)]
+        chosen = np.resize(better, len(losses))
+        self.states, self.means = self.states[chosen].copy(), self.means[chosen].copy()
+        self.mean = self.means.mean(axis=0)
 
     # ---- checkpoints -------------------------------------------------------------------------------------------
     def state(self) -> dict[str, Any]:
