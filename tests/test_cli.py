@@ -69,8 +69,16 @@ def test_errors_are_one_line_that_says_what_to_do(folder):
     for words, message in (
         (("reconstruct", "none.h5", "-o", "x.h5"), "no such file"),
         (("reconstruct", "gaas.h5", "-o", "x.xyz"), "choose one of"),
-        (("reconstruct", "gaas.h5", "-o", "x.h5", "--solver", "magic"), "there are adam"),
-        (("reconstruct", "gaas.h5", "-o", "x.h5", "--set", "iterations=-1"), "greater than or equal to 1"),
+        (("reconstruct", "gaas.h5", "-o", "x.h5", "--solver", "magic"), "there are dps"),
+        (("reconstruct", "gaas.h5", "-o", "x.h5", "--solver", "lbfgs", "--set", "iterations=-1"), "greater than or equal to 1"),
+        (("reconstruct", "gaas.h5", "-o", "x.h5", "--set", "guidance=atoms"), "needs the elements"),
+        (("reconstruct", "gaas.h5", "-o", "x.h5", "--elements", "Ga,Xx"), "unknown elements: Xx"),
+        (("reconstruct", "gaas.h5", "-o", "x.h5", "--solver", "adam", "--elements", "Ga"), "does not ask for elements"),
+        (("reconstruct", "gaas.h5", "-o", "x.h5", "--steer", "weight=2"), "STEP:setting=value"),
+        (("reconstruct", "gaas.h5", "-o", "x.h5", "--slice-thickness", "2.4"), "choose a slice thickness of 1.6"),
+        (("reconstruct", "gaas.h5", "-o", "x.h5", "--set", "prior=magic"), "no prior 'magic'"),
+        (("replay", "gaas.h5", "-o", "x.h5"), "does not say how it was made"),
+        (("replay", "none.json", "-o", "x.h5"), "no such file"),
         (("reconstruct", "gaas.h5", "-o", "x.h5", "--step", "99"), "larger than the probe"),
         (("reconstruct", "gaas.h5", "-o", "none/x.h5"), "folder"),
         (("evaluate", "gaas.cif", "gaas.h5"), "not a format"),
@@ -128,3 +136,56 @@ def test_kill_minus_nine_then_resume(folder):
 def test_samples_by_name_and_version(tmp_path: Path):
     assert "8, 64, 64" in run("info", "srtio3", "--quick", cwd=tmp_path)
     assert run("--version", cwd=tmp_path).strip()[0].isdigit()
+
+
+QUICK = ("--elements", "Ga,As", "--set", "steps=8", "--set", "evaluations=10")
+
+
+def test_a_steered_reconstruction_is_replayed_to_the_last_bit(folder):
+    text = run("reconstruct", "gaas.h5", "-o", "steered.tif", *QUICK, "--set", "guidance=paper", "--set", "samples=2", "--steer",
+               "2:weight=2.5", "--steer", "5:back=3", "--steer", "3:schedule=alpha", "--steer", "6:seed=4", cwd=folder)
+    assert "step 8 of 8" in text
+    assert "seed cannot change during a run" in text
+    history = json.loads((folder / "steered.tif.json").read_text())["provenance"]
+    assert history["changes"] == [[2, {"weight": 2.5}], [5, {"back": 3}], [3, {"schedule": "alpha"}]]
+    assert history["complete"] is True
+    assert history["settings"]["weight"] == 1.0
+    spread = load_volume(folder / "steered_std.tif")
+    assert spread.array.max() > 0
+    assert load_volume(folder / "steered_agreement.tif").array.min() >= 0.5
+    run("replay", "steered.tif.json", "-o", "again.h5", cwd=folder)
+    run("replay", "again.h5", "-o", "once_more.npy", cwd=folder)  # a replay can be replayed
+    first = load_volume(folder / "steered.tif").array
+    for name in ("again.h5", "once_more.npy"):
+        assert np.array_equal(load_volume(folder / name).array, first)
+
+
+def test_dps_with_elements_is_what_one_gets_by_default(folder):
+    text = run("reconstruct", "gaas.h5", "-o", "atoms.h5", *QUICK, cwd=folder)
+    assert "Diffusion posterior sampling" in text
+    history = load_volume(folder / "atoms.h5").provenance
+    assert history["solver"] == "dps"
+    assert history["recipe"]["file"] == "gaas.h5"
+
+
+def test_dps_goes_on_after_kill_9_to_the_same_volume(folder):
+    words = ("--set", "guidance=decoupled", "--set", "evaluations=10", "--set", "steps=400", "--steer", "24:stop", "--every", "0")
+    run("reconstruct", "gaas.h5", "-o", "whole.npy", *words, cwd=folder)
+    process = subprocess.Popen([*MEPDIFF, "reconstruct", "gaas.h5", "-o", "killed.npy", *words, "--resume"], cwd=folder,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    path, steps = folder / "killed.npy.checkpoint", 0
+    from napari_mepdiff.reconstruction.registry import load_checkpoint
+
+    for _ in range(1200):
+        if path.exists():
+            steps = load_checkpoint(path)["step"]
+            if steps >= 3:
+                break
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert 3 <= steps < 24
+    assert not (folder / "killed.npy").exists()
+    text = run("reconstruct", "gaas.h5", "-o", "killed.npy", *words, "--resume", cwd=folder)
+    assert "partial volume, step 24 of 400" in text
+    assert np.array_equal(load_volume(folder / "killed.npy").array, load_volume(folder / "whole.npy").array)

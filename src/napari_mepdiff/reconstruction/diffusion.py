@@ -232,22 +232,21 @@ class Diffusion:
             "guidance": self.kind, "sigma": math.exp(-level / 2), "factor": g, "gain": guided.gain, "guidance_norm": guided.norm,
             "pass": self.pass_ + 1, "passes": self.passes, "samples": len(x),
         }
-        misfit, shown = guided.misfit, new
+        misfit, shown, answers = guided.misfit, new, self.grid.to_problem(new)
         if ended and self.occupancy is not None:
             part = min(1.0, (self.pass_ + 1) / self.passes)
             self.occupancy.believe(self.grid.to_problem(x), s.odds * part)
             self._move_atoms(part)
-            if self.run.control.stopped and not final:
-                shown = self.grid.to_prior(self.occupancy.volume(self.occupancy.mean))[None]
         if final or (ended and self.occupancy is not None):
             if self.occupancy is not None:
-                # every chain is an answer, and so is every sample of the network with the data's sum
-                shown = self.grid.to_prior(self.occupancy.volume(self.occupancy.means))
-                misfit = self.term.value(self.grid.to_prior(self.occupancy.volume(self.occupancy.mean)))[1]
+                # the chains' mean is the answer; they, and the samples of the network, say how sure it is
+                answers = torch.cat([self.occupancy.volume(self.occupancy.means), self.grid.to_problem(x)])
+                shown = self.grid.to_prior(self.occupancy.volume(self.occupancy.mean))[None]
+                misfit = self.term.value(shown[0])[1]
             else:
                 misfit = self.term.value(new.mean(dim=0))[1]
         spent = self.term.seconds - likelihood_before
-        frame = self._frame(self.grid.to_problem(shown), self.grid.to_problem(x), self.step + 1, misfit, info, level)
+        frame = self._frame(self.grid.to_problem(shown), self.grid.to_problem(x), self.step + 1, misfit, info, level, answers)
         self._proceed(new, ended, final)
         self.step += 1
         self.misfit = misfit
@@ -417,15 +416,15 @@ class Diffusion:
 
     # ---- what is seen ------------------------------------------------------------------------------------------
     def _frame(self, volumes: Tensor, before: Tensor | None, step: int, misfit: float, info: dict[str, Any],
-               level: float | None = None) -> Frame:
-        """A frame of volumes (K, D, H, W) in rad and the x-predictions they came from."""
+               level: float | None = None, answers: Tensor | None = None) -> Frame:
+        """A frame of the mean of volumes (K, D, H, W) in rad, the x-predictions they came from, and the spread of all answers."""
         mean = volumes.mean(dim=0)
         arrays: dict[str, NDArray[np.float32]] = {}
         if before is not None:
             arrays["x_theta"] = _array(before.mean(dim=0))
-        if len(volumes) > 1:
-            arrays["std"] = _array(volumes.std(dim=0))
-            arrays["agreement"] = _array(agreement(volumes))
+        if answers is not None and len(answers) > 1:
+            arrays["std"] = _array(answers.std(dim=0))
+            arrays["agreement"] = _array(agreement(answers))
         latest = self.grid.to_prior(mean).cpu()
         if step and getattr(self, "shown", None) is not None:
             info["change"] = float((latest - self.shown).square().mean().sqrt()) / self.prior.scale

@@ -207,7 +207,8 @@ class Occupancy:
 
     def select(self) -> None:
         """The half of the chains that explain the data better, twice."""
-        losses = [self.likelihood.loss(self.volume(state)) for state in self.states]
+        batch = np.arange(self.draws % 3, self.likelihood.count, 3)
+        losses = [self.likelihood.loss(self.volume(state), batch) for state in self.states]  # type: ignore[arg-type]
         better = np.argsort(losses, kind="stable")[: max(1, len(losses) // 2)]
         chosen = np.resize(better, len(losses))
         self.states, self.means = self.states[chosen].copy(), self.means[chosen].copy()
