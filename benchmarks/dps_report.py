@@ -129,7 +129,8 @@ def _spread(folder: Path, groups: Any) -> list[str]:
             unsure.append(np.sqrt((error[~agree] ** 2).mean()) if (~agree).any() else np.nan)
         if values:
             name = f"{variant}, {schedule}" if schedule == "alpha" else variant
-            out.append(f"| {name} | {steps} | {np.mean(values):.2f} ({min(values):.2f} to {max(values):.2f}) | {np.mean(sure):.3f} | {np.nanmean(unsure):.3f} |")
+            out.append(f"| {name} | {steps} | {np.mean(values):.2f} ({min(values):.2f} to {max(values):.2f}) | {np.mean(sure):.3f} "
+                       f"| {np.nanmean(unsure):.3f} |")
     return out
 
 
@@ -141,8 +142,8 @@ def _figures(folder: Path, groups: Any) -> None:
     figure = Figure(figsize=(7.5, 4.2), dpi=130)
     FigureCanvasAgg(figure)
     axis = figure.subplots()
-    palette = ["#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377", "#bbbbbb", "#222222", "#885522", "#117733", "#999933",
-               "#882255"]
+    palette = ["#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377", "#bbbbbb", "#222222", "#885522", "#117733",
+               "#999933", "#882255"]
     colours = dict(zip(sorted({k[0] for k in groups}), palette, strict=False))
     shown: set[str] = set()
     for (variant, steps, schedule), members in sorted(groups.items()):
@@ -171,8 +172,8 @@ def _figures(folder: Path, groups: Any) -> None:
         truth, _, atoms, _ = _load(folder, row)
         volumes["truth"] = Volume(truth, VOXEL)
         for variant, key in (("L-BFGS\nnon-negative", ("L-BFGS, non-negative", "", "")),
-                             ("atomic\nsources", ("atomic sources", "", "")), ("paper's guidance", ("paper", "100", "shifted-sigmoid")),
-                             ("whole atoms", best)):
+                             ("atomic\nsources", ("atomic sources", "", "")),
+                             ("paper's guidance", ("paper", "100", "shifted-sigmoid")), ("whole atoms", best)):
             match = [r for r in groups.get(key, []) if r["crystal"] == row["crystal"]]
             if match:
                 volumes[variant] = Volume(_load(folder, match[0])[1], VOXEL)

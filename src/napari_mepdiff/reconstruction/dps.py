@@ -60,7 +60,7 @@ class DPSSettings(SolverSettings):
         "volume", title="Condition", description="what of an ordinary solution the prior is told: nothing, its sum, all of it")
     trust: float = Field(0.6, ge=0, le=1, title="Trust", description="depth correlation expected of that volume")
     evaluations: int = Field(40, ge=5, le=500, title="Evaluations", description="gradients of the ordinary solution")
-    odds: float = Field(1.5, ge=0, title="Odds", description="log-odds of an atom where all samples have one (guidance by atoms)")
+    odds: float = Field(0.75, ge=0, title="Odds", description="log-odds of an atom where all samples have one (guidance by atoms)")
     samples: int | None = Field(None, ge=1, le=256, title="Samples", description="answers at once; none: 8 for atoms, else 1")
     start_log_snr: float = Field(-3.0, ge=-20, le=20, title="λ of a warm start", description="noise that a given volume gets")
     non_negative: bool = Field(False, title="Non-negative phase")
