@@ -97,9 +97,22 @@ def _start(folder, output, *more):
          "learning_rate=0.005", *more], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+def _reach(state, steps):
+    """Wait until a checkpoint of at least so many steps is there; its steps."""
+    from napari_mepdiff.reconstruction.registry import load_checkpoint
+
+    deadline, reached = time.monotonic() + 120, 0
+    while reached < steps and time.monotonic() < deadline:
+        time.sleep(0.1)
+        if state.exists():
+            reached = int(load_checkpoint(state)["step"])
+    assert reached >= steps
+    return reached
+
+
 def test_ctrl_c_keeps_the_partial_volume(folder):
-    process = _start(folder, "partial.h5")
-    time.sleep(9)
+    process = _start(folder, "partial.h5", "--checkpoint", "partial.state", "--every", "0")
+    _reach(folder / "partial.state", 1)
     process.send_signal(signal.SIGINT)
     text, _ = process.communicate(timeout=60)
     assert process.returncode == 0, text
@@ -113,10 +126,7 @@ def test_ctrl_c_keeps_the_partial_volume(folder):
 def test_kill_minus_nine_then_resume(folder):
     process = _start(folder, "killed.h5", "--resume", "--every", "0")
     state = folder / "killed.h5.checkpoint"
-    deadline = time.monotonic() + 60
-    while not state.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(1.0)
+    _reach(state, 2)
     process.kill()
     process.wait()
     assert not (folder / "killed.h5").exists()
@@ -124,9 +134,8 @@ def test_kill_minus_nine_then_resume(folder):
     from napari_mepdiff.reconstruction.registry import load_checkpoint
 
     reached = int(load_checkpoint(state)["step"])
-    assert reached >= 1
     process = _start(folder, "killed.h5", "--resume", "--every", "0")
-    time.sleep(9)
+    _reach(state, reached + 1)
     process.send_signal(signal.SIGINT)
     text, _ = process.communicate(timeout=60)
     assert process.returncode == 0, text
@@ -173,18 +182,10 @@ def test_dps_goes_on_after_kill_9_to_the_same_volume(folder):
     run("reconstruct", "gaas.h5", "-o", "whole.npy", *words, cwd=folder)
     process = subprocess.Popen([*MEPDIFF, "reconstruct", "gaas.h5", "-o", "killed.npy", *words, "--resume"], cwd=folder,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    path, steps = folder / "killed.npy.checkpoint", 0
-    from napari_mepdiff.reconstruction.registry import load_checkpoint
-
-    for _ in range(1200):
-        if path.exists():
-            steps = load_checkpoint(path)["step"]
-            if steps >= 3:
-                break
-        time.sleep(0.05)
+    steps = _reach(folder / "killed.npy.checkpoint", 3)
     process.kill()
     process.wait()
-    assert 3 <= steps < 24
+    assert steps < 24
     assert not (folder / "killed.npy").exists()
     text = run("reconstruct", "gaas.h5", "-o", "killed.npy", *words, "--resume", cwd=folder)
     assert "partial volume, step 24 of 400" in text

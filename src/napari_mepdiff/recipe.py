@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .reconstruction.stream import SolverSettings
 
 Changes = list[tuple[int, dict[str, Any]]]
+HOLDS = {"std": "standard deviation of the samples, rad", "agreement": "share of the samples that agree whether there is an atom"}
 
 
 class Recipe(BaseModel):
@@ -128,8 +129,12 @@ def run_recipe(recipe: Recipe, settings: SolverSettings, output: Path, changes: 
     from .files import versions
     from .reconstruction.registry import SOLVERS, SolverError, solve
     from .reconstruction.stream import Control, Script
-    from .terminal import interruptible, progress
+    from .terminal import free, interruptible, progress
 
+    extras = {name: output.with_name(f"{output.stem}_{name}{output.suffix}") for name in HOLDS}
+    if getattr(settings, "solver", "") == "dps":
+        for path in extras.values():
+            free(path, overwrite)
     problem = recipe.problem()
     control = Script(changes, stop) if changes or stop is not None else Control()
     frame, failure, title = None, None, SOLVERS[recipe.solver].title
@@ -160,12 +165,10 @@ def run_recipe(recipe: Recipe, settings: SolverSettings, output: Path, changes: 
         "complete": failure is None and not control.stopped, "versions": versions(),
     }
     written = save_volume(problem.volume(frame.volume, **history), output, overwrite=overwrite)
-    for name in ("std", "agreement"):
+    for name, path in extras.items():
         if name in frame.arrays:
-            extra = output.with_name(f"{output.stem}_{name}{output.suffix}")
-            about = {**history, "holds": {"std": "standard deviation of the samples, rad",
-                                          "agreement": "share of the samples that agree whether there is an atom"}[name]}
-            written += save_volume(problem.volume(frame.arrays[name], **about), extra, overwrite=True)
+            volume = problem.volume(frame.arrays[name], **{**history, "holds": HOLDS[name]})
+            written += save_volume(volume, path, overwrite=overwrite)
     state = "partial volume, " if control.stopped or failure else ""
     files = ", ".join(str(p) for p in written if p.suffix != ".json")
     print(f"{state}step {frame.step} of {frame.total}, misfit {frame.loss:.4f} × shot noise, {frame.seconds:.1f} s → {files}")

@@ -116,7 +116,7 @@ class Diffusion:
             alpha, sigma = (float(v) for v in alpha_sigma(torch.tensor(level)))
             z = alpha * self.grid.to_prior(known)[None] + sigma * z  # type: ignore[arg-type]
         self.now = State(z, level)
-        self.left = self._steps_of_pass()
+        self.left = self._steps_of_pass(0)
         self.shown: Tensor = torch.zeros(self.grid.shape) if known is None else self.grid.to_prior(known).cpu()
         self.misfit = self.term.value(self.shown)[1]
         self._keep()
@@ -175,9 +175,10 @@ class Diffusion:
             low, high = (middle, high) if self._level(middle) < level else (low, middle)
         return low
 
-    def _steps_of_pass(self) -> int:
+    def _steps_of_pass(self, done: int) -> int:
+        """Steps of the pass that begins after so many steps of the run."""
         self._total = self.run.settings.steps
-        return max(1, math.ceil((self._total - self.step) / max(1, self.passes - self.pass_)))
+        return max(1, math.ceil((self._total - done) / max(1, self.passes - self.pass_)))
 
     def _replan(self) -> None:
         """After a change of the number of steps: what is left of this pass keeps its share."""
@@ -320,9 +321,7 @@ class Diffusion:
             self.part, level = 0.0, self._level(0.0)
             alpha, sigma = (float(v) for v in alpha_sigma(torch.tensor(level)))
             noise = torch.randn(z.shape, generator=self.rng).to(z.device)
-            self.step += 1
-            self.left = self._steps_of_pass()
-            self.step -= 1
+            self.left = self._steps_of_pass(self.step + 1)
             self.now = State(alpha * x + sigma * noise, level)
             return
         self.left -= 1
@@ -359,9 +358,8 @@ class Diffusion:
         earlier = [n for n in self._kept if n <= self.step - 2 * failures] or [min(self._kept)]
         at = max(earlier)
         self.run.change(self.step, f"{reason}; back to step {at} with weight {s.weight / 2:g}", weight=s.weight / 2)
-        self._restore(self._kept[at])
+        self._take_up(at)
         self.failures = failures
-        self._clock = {}
 
     @property
     def kept(self) -> list[int]:
@@ -370,12 +368,16 @@ class Diffusion:
 
     def go_back(self, step: int) -> Frame:
         """Restore the state after an earlier step; its volume as a frame."""
-        self._restore(self._kept[step])
-        for later in [n for n in self._kept if n > step]:
-            del self._kept[later]
+        self._take_up(step)
         self.run.keep(self._snapshot)
         return self._frame(self.grid.to_problem(self.shown[None]), None, self.step, self.misfit, {"stage": f"back at step {step}"},
                            self.now.log_snr)
+
+    def _take_up(self, step: int) -> None:
+        """Restore a kept state; those after it are of a branch that is given up."""
+        self._restore(self._kept[step])
+        for later in [n for n in self._kept if n > step]:
+            del self._kept[later]
 
     def _keep(self) -> None:
         self.run.keep(self._snapshot)

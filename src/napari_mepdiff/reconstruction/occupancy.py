@@ -101,6 +101,10 @@ class Occupancy:
                  seed: int = 0) -> Occupancy:
         """From a depth sum (H, W) in rad; raises what :func:`~.columns.find_columns` raises."""
         slices, shape = likelihood.shape[0], tuple(likelihood.shape[1:])
+        seen = _peaks(np.asarray(image))  # the search itself takes minutes where there are hundreds
+        if seen * slices > LARGEST:
+            raise TooManyAtoms(f"about {seen} columns × {slices} slices are more than the {LARGEST} places that can be sampled: "
+                               "crop the field, or choose another guidance")
         found = find_columns(image, elements, pixel_size, energy, slices=slices, band_limit=band_limit)
         species = found.species(shape, pixel_size, energy)  # type: ignore[arg-type]
         return cls(likelihood, species, pixel_size, energy, chains=chains, seed=seed)
@@ -235,3 +239,12 @@ class Occupancy:
         out.odds = None if state["odds"] is None else state["odds"].numpy().copy()
         out.draws = int(state["draws"])
         return out
+
+
+def _peaks(image: NDArray[np.floating]) -> int:
+    """How many columns a depth sum shows at a first glance: maxima above a fifth of the highest."""
+    from scipy.ndimage import gaussian_filter, maximum_filter
+
+    smooth = gaussian_filter(np.nan_to_num(image.astype(np.float64)), 1.0)
+    bar = smooth.min() + 0.2 * (smooth.max() - smooth.min())
+    return int(((smooth == maximum_filter(smooth, 5)) & (smooth > bar)).sum())
