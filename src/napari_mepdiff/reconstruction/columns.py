@@ -263,7 +263,7 @@ class _Work:
         return rest.reshape(self.shape)
 
 
-MIXED = 8.0  # gain in log-likelihood at which a column is believed to hold one more element
+MIXED = 400.0  # gain in log-likelihood, at the noise of the image, at which a column is believed to hold one more element
 
 
 def _sparse_choices(elements: int, most: int) -> list[tuple[int, ...]]:
