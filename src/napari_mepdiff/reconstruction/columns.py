@@ -142,7 +142,7 @@ class _Work:
         self.window = k**2 / (k**2 + 0.15**2)
         if limit is not None:
             self.window = self.window * band_mask(image.shape, pixel, limit).numpy()  # type: ignore[arg-type]
-        self.target = self.seen(image)
+        self.target, self.noise = self.seen(image), float("inf")
         middle = [(np.array(image.shape) // 2 * pixel)]
         self.peaks = np.array([self.basis(np.array(middle), z).max() for z in numbers])
         order = np.argsort(self.peaks)
@@ -243,7 +243,8 @@ class _Work:
         grams = np.einsum("jep,jfp->jef", images, images)
         inner = np.einsum("ce,jef,cf->jc", self.choices, grams, self.choices) / 2
         rest = target - np.einsum("je,jep->p", current, images)
-        noise = float(np.median(np.abs(rest)) / 0.6745) ** 2
+        # wrong numbers make a large rest, which must not make them cheap: the least noise seen so far counts
+        noise = self.noise = min(self.noise, float(np.median(np.abs(rest)) / 0.6745) ** 2)
         kinds = (self.choices > 0).sum(axis=1)
         price = MIXED * noise * np.maximum(kinds - 1, 0)
         for _ in range(8):
@@ -263,7 +264,7 @@ class _Work:
         return rest.reshape(self.shape)
 
 
-MIXED = 400.0  # gain in log-likelihood, at the noise of the image, at which a column is believed to hold one more element
+MIXED = 200.0  # gain in log-likelihood, at the noise of the image, at which a column is believed to hold one more element
 
 
 def _sparse_choices(elements: int, most: int) -> list[tuple[int, ...]]:
