@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .recipe import Recipe, parse_steering, run_recipe
 from .terminal import free, parse_settings, print_scores, progress
 
 if TYPE_CHECKING:
@@ -243,6 +242,7 @@ def reconstruct(
     """Turn 4D-STEM data into a volume. Ctrl-C keeps what there is; --resume goes on where a run was killed."""
     free(output, overwrite)
     from .export.volumes import format_of
+    from .recipe import Recipe, parse_steering, run_recipe
     from .reconstruction.registry import SOLVERS
 
     format_of(output)
@@ -279,7 +279,7 @@ def replay(
     """Run a reconstruction again, every change made while it ran included: the same volume on the same machine, bit for bit."""
     free(output, overwrite)
     from .export.volumes import format_of
-    from .recipe import read_provenance
+    from .recipe import read_provenance, run_recipe
     from .reconstruction.registry import SOLVERS
 
     format_of(output)
