@@ -24,7 +24,7 @@ from .occupancy import Occupancy, TooManyAtoms
 from .posterior import DataTerm, Grid, pick_stride
 from .stream import Companion, Frame, Run, SolverError
 
-FREE = "decoupled"  # what auto takes where whole atoms cannot be sampled
+FREE = "paper"  # what auto takes where whole atoms cannot be sampled
 PASSES, SAMPLES, CHAINS = 4, 8, 64  # of guidance by atoms
 WILD = 15.0  # rms of a scaled volume (crystals: 1 to 3) beyond which a run has diverged
 RETRIES = 8
