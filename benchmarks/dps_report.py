@@ -180,7 +180,7 @@ def _figures(folder: Path, groups: Any) -> None:
                 scores[variant] = evaluate(volumes[variant], volumes["truth"], atoms)
         compare_figure(volumes, DOCS / "dps" / f"{name}.png", scores, f"{row['crystal']}, held out: phase in rad")
 
-    figure = Figure(figsize=(9, 3.1), dpi=130)
+    figure = Figure(figsize=(10, 3.2), dpi=130)
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 3)
     row = order[len(order) // 2]
@@ -194,7 +194,7 @@ def _figures(folder: Path, groups: Any) -> None:
         every, gone = np.argsort(std.ravel()), np.abs(volume - truth).ravel()
         bins = np.array_split(every, 20)
         axes[2].plot([std.ravel()[b].mean() for b in bins], [np.sqrt((gone[b] ** 2).mean()) for b in bins], "o-", color="#aa3377")
-        axes[2].set(xlabel="spread (rad)", ylabel="true error (rad rms)", title=f"{row['crystal']}: twentieths of the voxels")
+        axes[2].set(xlabel="spread (rad)", ylabel="true error (rad rms)", title="each point 5 % of the voxels")
         axes[2].grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(DOCS / "dps" / "spread.png")
