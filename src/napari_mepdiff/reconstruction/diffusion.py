@@ -26,6 +26,7 @@ from .stream import Companion, Frame, Run, SolverError
 
 FREE = "paper"  # what auto takes where whole atoms cannot be sampled
 PASSES, SAMPLES, CHAINS = 4, 8, 64  # of guidance by atoms
+WIDE = 128 * 128  # voxels of a slice beyond which auto leaves whole atoms alone: minutes for each sampling
 WILD = 15.0  # rms of a scaled volume (crystals: 1 to 3) beyond which a run has diverged
 RETRIES = 8
 ROOM = 256 * 1024**2  # bytes of kept states
@@ -76,6 +77,10 @@ class Diffusion:
             self._restore(run.state)
             return
         wants_atoms = bool(s.elements) and s.guidance in ("auto", "atoms")
+        if wants_atoms and s.guidance == "auto" and self.problem.shape[1] * self.problem.shape[2] > WIDE:
+            wants_atoms = False
+            run.control.notes.append(f"guidance by {FREE}, not by atoms: the field is so large that whole atoms would take many "
+                                     "minutes; ask for guidance=atoms if that is all right")
         known: Tensor | None = None
         if run.start is not None:
             known = run.start.to(self.device, torch.float32)
