@@ -20,7 +20,9 @@ VOXEL = (1.6, 0.2, 0.2)
 
 def report(folder: Path) -> str:
     """Markdown of the whole sweep."""
-    rows = [r for f in sorted(folder.glob("sweep_*.csv")) for r in _read(f)]
+    from dps import read
+
+    rows = [r for f in sorted(folder.glob("sweep_*.csv")) for r in read(f)]
     groups: dict[tuple[str, str, str], list[dict[str, str]]] = defaultdict(list)
     for r in rows:
         groups[(r["variant"], r["steps"], r["schedule"])].append(r)
@@ -37,11 +39,6 @@ def report(folder: Path) -> str:
     out += ["", *_bars(groups), "", *_failures(folder, groups), "", *_spread(folder, groups)]
     _figures(folder, groups)
     return "\n".join(out)
-
-
-def _read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as handle:
-        return list(csv.DictReader(handle))
 
 
 def _write(rows: list[dict[str, str]], path: Path) -> None:
