@@ -232,6 +232,10 @@ def reconstruct(
     probe: Annotated[Path | None, typer.Option(help="probe: complex .npy or a PtyRAD result")] = None,
     modes: Annotated[int, typer.Option(help="incoherent probe modes")] = 1,
     start: Annotated[Path | None, typer.Option(help="volume to begin from")] = None,
+    prepare: Annotated[list[str] | None, typer.Option(
+        help="orientation and size: transpose=true, flip_y=true, flip_x=true, centre_y=64, centre_x=63, crop=96, bin=2")] = None,
+    preview: Annotated[bool, typer.Option(help="less work: a first look within seconds, not a result")] = False,
+    film: Annotated[Path | None, typer.Option(help="write the frames of the run here, .gif or .mp4")] = None,
     seed: Annotated[int, typer.Option(help="of random batches")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     checkpoint: Annotated[Path | None, typer.Option(help="keep the state here, and go on from it")] = None,
@@ -254,6 +258,14 @@ def reconstruct(
             raise typer.BadParameter(f"--elements: {solver} does not ask for elements; dps and atomic do")
         fields["elements"] = [e.strip() for e in elements.split(",") if e.strip()]
     settings = SOLVERS[solver].default(**fields)
+    if preview:
+        from .reconstruction.preview import NOTICE
+        from .reconstruction.preview import preview as less
+
+        settings = less(solver, settings)
+        print(NOTICE)
+    if film is not None:
+        free(film, overwrite)
     recipe = Recipe(
         file=str(file), solver=solver, slices=slices, slice_thickness=slice_thickness,
         calibration={k: v for k, v in {
@@ -262,11 +274,12 @@ def reconstruct(
         }.items() if v is not None},
         optics={k: v for k, v in {"overfocus": overfocus, "C30": cs}.items() if v is not None},
         pixel_mrad=pixel_mrad, scan=_pair(scan, "scan", int), dataset=dataset, probe=None if probe is None else str(probe),
-        modes=modes, start=None if start is None else str(start), device=device,
+        modes=modes, start=None if start is None else str(start), device=device, preparation=parse_settings(prepare or []),
+        preview=preview,
     )
     keep = checkpoint or (output.with_name(output.name + ".checkpoint") if resume else None)
     changes, stop = parse_steering(steer or [])
-    run_recipe(recipe, settings, output, changes, stop, keep, every, overwrite)
+    run_recipe(recipe, settings, output, changes, stop, keep, every, overwrite, film)
 
 
 @app.command()

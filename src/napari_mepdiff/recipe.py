@@ -39,6 +39,8 @@ class Recipe(BaseModel):
     modes: int = 1
     start: str | None = None
     device: str = "cpu"
+    preparation: dict[str, Any] = {}
+    preview: bool = False
 
     def problem(self) -> Problem:
         """Open the measurement and set the problem up; raises what these raise."""
@@ -47,6 +49,10 @@ class Recipe(BaseModel):
         data = open_data(Path(self.file), scan=self.scan, dataset=self.dataset, calibration=self.calibration)
         if self.pixel_mrad is not None:
             data = data.calibrated(pixel_size=data.calibration.with_pixel_mrad(self.pixel_mrad).pixel_size)
+        if self.preparation:
+            from .measurement.preparation import Preparation
+
+            data = Preparation.model_validate(self.preparation).apply(data)
         optics = data.illumination().model_copy(update=self.optics) if self.optics else None
         wave = None
         if self.probe is not None:
@@ -123,10 +129,12 @@ def read_provenance(path: Path) -> tuple[Recipe, dict[str, Any], Changes, int, b
 
 
 def run_recipe(recipe: Recipe, settings: SolverSettings, output: Path, changes: Changes, stop: int | None,
-               checkpoint: Path | None, every: float, overwrite: bool) -> None:
+               checkpoint: Path | None, every: float, overwrite: bool, film: Path | None = None) -> None:
     """Run at the terminal: progress, Ctrl-C keeps the partial volume; writes the volume and what goes with it."""
+    from .export.film import save_film
     from .export.volumes import load_volume, save_volume
     from .files import versions
+    from .reconstruction.history import FrameStore
     from .reconstruction.registry import SOLVERS, SolverError, solve
     from .reconstruction.stream import Control, Script
     from .terminal import free, interruptible, progress
@@ -141,10 +149,12 @@ def run_recipe(recipe: Recipe, settings: SolverSettings, output: Path, changes: 
     first = None if recipe.start is None else load_volume(recipe.start).to_unit("rad").array
     print(f"{problem.patterns.shape[0]} patterns of {problem.patterns.shape[1]}² px → volume {problem.shape}, voxels "
           f"{' × '.join(f'{v:.3g}' for v in problem.voxel_size)} Å, {title}")
-    told = 0
+    told, frames = 0, FrameStore()
     with interruptible(control), progress(title) as advance:
         try:
             for frame in solve(problem, settings, control, start=first, checkpoint=checkpoint, every=every):
+                if film is not None:
+                    frames.append(frame)
                 stage = frame.info.get("stage", f"misfit {frame.loss:.4f} × shot noise")
                 advance(frame.step, frame.total, stage)
                 for note in control.notes[told:]:
@@ -169,6 +179,9 @@ def run_recipe(recipe: Recipe, settings: SolverSettings, output: Path, changes: 
         if name in frame.arrays:
             volume = problem.volume(frame.arrays[name], **{**history, "holds": HOLDS[name]})
             written += save_volume(volume, path, overwrite=overwrite)
+    if film is not None:
+        written.append(save_film(frames.array(), film, voxel_size=problem.voxel_size, overwrite=overwrite,
+                                 labels=[f"step {r['step']} of {r['total']}" for r in frames.kept]))
     state = "partial volume, " if control.stopped or failure else ""
     files = ", ".join(str(p) for p in written if p.suffix != ".json")
     print(f"{state}step {frame.step} of {frame.total}, misfit {frame.loss:.4f} × shot noise, {frame.seconds:.1f} s → {files}")

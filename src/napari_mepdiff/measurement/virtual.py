@@ -5,6 +5,7 @@ All work chunk by chunk, so memory stays at a few chunks whatever the size of th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .dataset import DataError, FourDSTEM
+
+Progress = Callable[[float], None]  # told the fraction done; may raise to end the work
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Summary:
     not_finite: int
 
 
-def summary(data: FourDSTEM) -> Summary:
+def summary(data: FourDSTEM, progress: Progress | None = None) -> Summary:
     """PACBED, totals, range and NaN count in one pass."""
     parts = [
         dask.delayed(_summarise)(block) for block in data.data.to_delayed().ravel()
@@ -58,6 +61,8 @@ def summary(data: FourDSTEM) -> Summary:
             total[y : y + sums.shape[0], x : x + sums.shape[1]] = sums
             pacbed += pattern
             low, high, bad = min(low, lo), max(high, hi), bad + nan
+        if progress is not None:
+            progress(min(1.0, (start + 16) / len(parts)))
     return Summary(pacbed / (ny * nx), total, float(low), float(high), bad)
 
 
@@ -86,7 +91,8 @@ def radius_map(shape: tuple[int, int], centre: tuple[float, float] | None = None
 
 
 def virtual_image(
-    data: FourDSTEM, inner: float, outer: float, centre: tuple[float, float] | None = None
+    data: FourDSTEM, inner: float, outer: float, centre: tuple[float, float] | None = None,
+    progress: Progress | None = None,
 ) -> NDArray[np.float64]:
     """Sum over an annulus of the detector.
 
@@ -96,6 +102,8 @@ def virtual_image(
         Radii in mrad; inner = 0 is a disk (bright field).
     centre : (y, x), optional
         Detector pixels; DC by default.
+    progress : callable, optional
+        Told the fraction done; may raise to end the work.
 
     Returns
     -------
@@ -117,7 +125,7 @@ def virtual_image(
     if not inside.any():
         raise DataError(f"no detector pixel lies between {inner:g} and {outer:g} mrad")
     weights = inside.astype(np.float32)
-    return np.asarray(_per_pattern(data.data, weights))[..., 0]
+    return np.asarray(_per_pattern(data.data, weights, progress))[..., 0]
 
 
 def bright_field(data: FourDSTEM, fraction: float = 1.0) -> NDArray[np.float64]:
@@ -137,19 +145,19 @@ def pacbed(data: FourDSTEM) -> NDArray[np.float64]:
     return summary(data).pacbed
 
 
-def centre_of_mass(data: FourDSTEM) -> NDArray[np.float64]:
+def centre_of_mass(data: FourDSTEM, progress: Progress | None = None) -> NDArray[np.float64]:
     """First moment of each pattern against DC, (Ny, Nx, 2) as (y, x), in mrad if calibrated, else pixels."""
     ky, kx = data.detector_shape
     y, x = np.mgrid[:ky, :kx]
     use = np.ones((ky, kx)) if data.mask is None else data.mask
     weights = np.stack([use, (y - ky // 2) * use, (x - kx // 2) * use]).astype(np.float32)
-    moments = np.asarray(_per_pattern(data.data, weights))
+    moments = np.asarray(_per_pattern(data.data, weights, progress))
     with np.errstate(invalid="ignore", divide="ignore"):
         com = np.nan_to_num(moments[..., 1:] / moments[..., :1])
     return com * (data.calibration.pixel_mrad or 1.0)
 
 
-def _per_pattern(array: Any, weights: NDArray[np.float32]) -> Any:
+def _per_pattern(array: Any, weights: NDArray[np.float32], progress: Progress | None = None) -> Any:
     """Weighted sums over the detector, (Ny, Nx, W) float64."""
     stack = weights.reshape(-1, *weights.shape[-2:])
     flat = np.ascontiguousarray(stack.reshape(len(stack), -1).T)
@@ -159,8 +167,15 @@ def _per_pattern(array: Any, weights: NDArray[np.float32]) -> Any:
         # row by row: the float copy stays small
         return np.stack([row.astype(np.float32) @ flat for row in patterns]).astype(np.float64)
 
-    return array.map_blocks(block, dtype=np.float64, drop_axis=[2, 3], new_axis=[2],
-                            chunks=(*array.chunks[:2], (len(stack),))).compute(scheduler="threads")
+    lazy = array.map_blocks(block, dtype=np.float64, drop_axis=[2, 3], new_axis=[2], chunks=(*array.chunks[:2], (len(stack),)))
+    if progress is None:
+        return lazy.compute(scheduler="threads")
+    out, row = [], 0
+    for rows in lazy.chunks[0]:  # a row of chunks at a time, so that the work can be watched and ended
+        out.append(lazy[row : row + rows].compute(scheduler="threads"))
+        row += rows
+        progress(row / lazy.shape[0])
+    return np.concatenate(out)
 
 
 @dataclass(frozen=True)

@@ -134,15 +134,25 @@ def solve(
             if checkpoint is not None and run.snapshot is not None:
                 good = _copied(run.snapshot())  # the solver goes on in place; a step that fails must not spoil this
                 if time.monotonic() - saved > every:
-                    save_checkpoint(checkpoint, run, good, identity, frame)
+                    _try_to_save(checkpoint, run, good, identity, frame)
                     saved = time.monotonic()
             yield frame
     finally:
         if checkpoint is not None and good is not None and last is not None:
-            save_checkpoint(checkpoint, run, good, identity, last)
+            _try_to_save(checkpoint, run, good, identity, last)
     if last is None and state is not None and "shown" in state:
         yield Frame(int(state["step"]), int(state["total"]), state["shown"].numpy(), float(state["loss"]), None,
                     float(state["seconds"]), {})
+
+
+def _try_to_save(path: str | Path, run: Run, state: dict[str, Any], identity: str, frame: Frame) -> None:
+    """A full disk must not end a run: it is noted once, and the run goes on without."""
+    try:
+        save_checkpoint(path, run, state, identity, frame)
+    except (OSError, RuntimeError) as error:  # torch reports failed writes as RuntimeError
+        text = f"the checkpoint {Path(path).name} cannot be written: {' '.join(str(error).split())[:160]}"
+        if not any(text in note for note in run.control.notes):
+            run.control.notes.append(f"step {frame.step}: {text}; the run goes on without")
 
 
 def _copied(state: Any) -> Any:

@@ -81,6 +81,7 @@ class Control:
         self._lock = threading.Lock()
         self._pending: SolverSettings | None = None
         self._back: int | None = None
+        self._single = 0
         self.changes: list[tuple[int, dict[str, Any]]] = []
         self.notes: list[str] = []
 
@@ -91,6 +92,12 @@ class Control:
     def resume(self) -> None:
         """Go on."""
         self._go.set()
+
+    def single(self) -> None:
+        """Take one step and hold again."""
+        self.pause()
+        with self._lock:
+            self._single += 1
 
     def stop(self) -> None:
         """End after the present step; the last frame keeps the volume."""
@@ -120,9 +127,13 @@ class Control:
 
     def take(self, step: int, current: Any) -> Any:
         """For solvers, between steps: wait while paused, then give the settings that hold from here on."""
-        while not self._go.wait(0.1):
+        while not self._go.wait(0.05):
             if self._back is not None:
                 return current
+            with self._lock:
+                if self._single:
+                    self._single -= 1
+                    break
         with self._lock:
             new, self._pending = self._pending, None
         if new is None or new == current:

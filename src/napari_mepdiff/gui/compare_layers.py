@@ -1,0 +1,156 @@
+"""Layers of a comparison: side by side, blinking, swiped, overlaid, differences and depth sums. Linked, and taken away again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import QObject, QTimer
+
+from ..evaluation.compare import Comparison
+from .layers import KEY, LayerBook, span
+
+OURS = ("comparison", "difference", "depth sum")
+
+
+class CompareLayers(QObject):
+    """What the Compare dock puts on the screen.
+
+    Parameters
+    ----------
+    book : LayerBook
+    """
+
+    def __init__(self, book: LayerBook, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.book, self.viewer = book, book.viewer
+        self._pair: tuple[Any, Any] | None = None
+        self._swipe: Any = None
+        self._linked: list[Any] = []
+        self._before: dict[Any, bool] | None = None
+        self._timer = QTimer(self)
+        self._timer.timeout.connect(self._blink)
+
+    def show(self, view: str, reference: Any, test: Any, found: Comparison, rate: float) -> None:
+        """Lay two layers out.
+
+        Parameters
+        ----------
+        view : str
+            'side by side', 'blink', 'swipe', 'difference' or 'overlay'.
+        reference, test : layers
+        found : Comparison
+            Of their volumes.
+        """
+        self.clear()
+        self._before = {layer: layer.visible for layer in self.viewer.layers}
+        self._pair = (reference, test)
+        for layer in self.viewer.layers:
+            layer.visible = layer in (reference, test)
+        self._link(reference, test, found)
+        if view == "side by side":
+            self.grid((reference, test))
+        elif view == "blink":
+            test.visible = False
+            self._timer.start(max(50, round(500 / rate)))
+        elif view == "swipe":
+            reference.visible = test.visible = False
+            self._swipe = self.book.add_volume(found.reference, "swipe", "comparison", limits=tuple(reference.contrast_limits))
+            self.swipe(0.5, found)
+        elif view == "difference":
+            reference.visible = test.visible = False
+            top = float(np.percentile(np.abs(found.difference), 99.9)) or 1.0
+            volume = replace(found.test, array=found.difference)
+            self.book.add_volume(volume, "difference", "difference", limits=(-top, top), colormap="PiYG")
+        else:
+            reference.colormap, test.colormap = "cyan", "red"
+            test.blending = reference.blending = "additive"
+
+    def _link(self, reference: Any, test: Any, found: Comparison) -> None:
+        limits = span(found.reference.array)
+        reference.contrast_limits = limits
+        test.contrast_limits = limits
+        test.colormap = reference.colormap = "inferno"
+        self.viewer.layers.link_layers([reference, test], ("contrast_limits", "gamma"))
+        self._linked = [reference, test]
+
+    def grid(self, layers: tuple[Any, ...]) -> None:
+        # the grid fills from the top of the list: the reference comes first, at the left
+        for layer in layers:
+            self.viewer.layers.move(self.viewer.layers.index(layer), 0)
+        grid = self.viewer.canvas.grid
+        grid.stride, grid.shape, grid.spacing = 1, (-1, len(layers)), 0.02
+        grid.enabled = True
+        self.viewer.reset_view()
+
+    def sums(self, found: Comparison, names: tuple[str, str]) -> list[Any]:
+        """Depth sums of both and their difference, side by side."""
+        self.clear()
+        self._before = {layer: layer.visible for layer in self.viewer.layers}
+        for layer in self.viewer.layers:
+            layer.visible = False
+        a, b = found.reference.depth_sum(), found.test.depth_sum()
+        # sums of a free phase have a free offset: it says nothing, and is taken from the difference
+        change = (b - b.mean()) - (a - a.mean())
+        top = float(np.percentile(np.abs(change), 99.9)) or 1.0
+        limits = span(a, low=None)
+        pixel, origin = found.reference.voxel_size[1:], found.reference.origin[1:]
+        made = [
+            self.book.add_image(a, f"depth sum · {names[0]}", pixel=pixel, origin=origin, colormap="inferno", limits=limits, role="depth sum",
+                                replace=True),
+            self.book.add_image(b, f"depth sum · {names[1]}", pixel=pixel, origin=origin, colormap="inferno", limits=limits, role="depth sum",
+                                replace=True),
+            self.book.add_image(change, "depth sum · difference", pixel=pixel, origin=origin, colormap="PiYG", limits=(-top, top),
+                                role="depth sum", replace=True),
+        ]
+        self.viewer.layers.link_layers(made[:2], ("contrast_limits", "gamma"))
+        self._linked = made[:2]
+        self.grid(tuple(made))
+        return made
+
+    def swipe(self, part: float, found: Comparison) -> None:
+        """Reference left of the divider, run right of it."""
+        if self._swipe is None or self._swipe not in self.viewer.layers:
+            return
+        width = found.reference.shape[2]
+        column = round(np.clip(part, 0, 1) * width)
+        np.copyto(self._swipe.data, found.reference.array)
+        self._swipe.data[..., column:] = found.test.array[..., column:]
+        self._swipe.refresh(thumbnail=False, highlight=False, extent=False)
+
+    def _blink(self) -> None:
+        if self._pair is None or any(layer not in self.viewer.layers for layer in self._pair):
+            self._timer.stop()
+            return
+        first, second = self._pair
+        first.visible, second.visible = second.visible, first.visible
+        if first.visible == second.visible:
+            second.visible = not first.visible
+
+    def clear(self) -> None:
+        """Back to how it was: no grid, no blinking, no layers of a comparison."""
+        self._timer.stop()
+        present = list(self.viewer.layers)
+        linked = [layer for layer in self._linked if layer in present]
+        if len(linked) > 1:
+            self.viewer.layers.unlink_layers(linked, ("contrast_limits", "gamma"))
+        self._linked = []
+        for layer in present:
+            if layer.metadata.get(KEY, {}).get("role") in OURS:
+                self.viewer.layers.remove(layer)
+        if self._pair is not None:
+            for layer in self._pair:
+                if layer in self.viewer.layers:
+                    layer.colormap = "inferno"
+                    layer.blending = "translucent"
+        if self._before is not None:
+            for layer, visible in self._before.items():
+                if layer in self.viewer.layers:
+                    layer.visible = visible
+        self.viewer.canvas.grid.enabled = False
+        self._pair = self._swipe = self._before = None
+
+    def close(self) -> None:
+        """Stop the timer."""
+        self._timer.stop()

@@ -1,0 +1,71 @@
+"""Dock: what the five docks have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtWidgets import QWidget
+
+from .plots import Picture, Plot
+from .theme import theme_colours
+from .widgets import Busy, Page
+from .workspace import workspace_of
+
+
+class Dock(Page):
+    """A page over the workspace of a viewer: messages, progress of jobs, theme, life and death.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+    """
+
+    title = ""
+
+    def __init__(self, napari_viewer: Any, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.workspace = workspace_of(napari_viewer)
+        self.session = self.workspace.session
+        self.viewer = self.workspace.viewer
+        self._links: list[tuple[Any, Any]] = []
+        self.busy = Busy(self.workspace.jobs)
+        self.layout().insertWidget(1, self.busy)
+        self.build()
+        self.listen(self.session.message, self.notice.say)
+        self.listen(self.viewer.events.theme, self._theme)
+        self.destroyed.connect(_Cut(self._links))
+        self._theme()
+
+    def build(self) -> None:
+        """Make the sections; each dock has its own."""
+        raise NotImplementedError
+
+    def listen(self, signal: Any, slot: Any) -> None:
+        """Connect for as long as the dock lives."""
+        signal.connect(slot)
+        self._links.append((signal, slot))
+
+    def showEvent(self, event: Any) -> None:
+        """The dock has a window now."""
+        super().showEvent(event)
+        self.workspace.watch_window(self)
+
+    def _theme(self, _event: Any = None) -> None:
+        background, foreground = theme_colours(self.viewer)
+        for plot in [*self.findChildren(Plot), *self.findChildren(Picture)]:
+            plot.colours(background, foreground)
+
+
+class _Cut:
+    """Disconnects a dock's links when Qt destroys it; holds no reference to the dock itself."""
+
+    def __init__(self, links: list[tuple[Any, Any]]) -> None:
+        self._links = links
+
+    def __call__(self, *_: Any) -> None:
+        for signal, slot in self._links:
+            try:
+                signal.disconnect(slot)
+            except (ValueError, TypeError, RuntimeError, KeyError):  # gone already
+                continue
+        self._links.clear()

@@ -1,0 +1,1 @@
+"""Data, Reconstruct, Guidance, Compare and Export: thin views over the session."""

@@ -1,0 +1,185 @@
+"""Small widgets that the docks share: scrolling page, folding section, notice with details to copy, busy line, buttons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QGuiApplication
+from qtpy.QtWidgets import (
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from superqt import QCollapsible
+
+from .jobs import Jobs
+
+WIDTH = 330  # px, so that a dock and a picture fit beside each other on 1366 × 768
+COLOURS = {"info": "#5b8def", "warning": "#e0a030", "error": "#d9534f", "good": "#4caf7a"}
+
+
+class Section(QCollapsible):
+    """A part of a dock that folds."""
+
+    def __init__(self, title: str, parent: QWidget | None = None, folded: bool = False) -> None:
+        super().__init__(title, parent)
+        self.setDuration(0)
+        body = self.content().layout()
+        body.setContentsMargins(6, 0, 0, 4)
+        body.setSpacing(4)
+        self.layout().setContentsMargins(0, 0, 0, 0)
+        self.toggleButton().setStyleSheet("QPushButton { font-weight: 600; border: none; text-align: left; padding: 3px 0px; "
+                                          "background: transparent; }")
+        self.toggleButton().setToolTip("Click to fold or unfold")
+        (self.collapse if folded else self.expand)(animate=False)
+
+    def add(self, *widgets: QWidget) -> Section:
+        """Put widgets below each other."""
+        for widget in widgets:
+            self.addWidget(widget)
+        return self
+
+
+class Page(QWidget):
+    """What a dock consists of: a notice, a scrolling column of sections."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.notice = Notice()
+        self.column = QWidget()
+        self.column_layout = QVBoxLayout(self.column)
+        self.column_layout.setContentsMargins(4, 2, 8, 4)
+        self.column_layout.setSpacing(2)
+        self.column_layout.addStretch(1)
+        self.scroll = QScrollArea()
+        self.scroll.setWidgetResizable(True)
+        self.scroll.setFrameShape(QFrame.Shape.NoFrame)
+        self.scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.scroll.setWidget(self.column)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addWidget(self.notice)
+        layout.addWidget(self.scroll, 1)
+        self.setMinimumWidth(WIDTH)
+
+    def sizeHint(self) -> QSize:
+        """Narrow enough for a small laptop."""
+        return QSize(WIDTH + 30, 560)
+
+    def add(self, *widgets: QWidget) -> None:
+        """Sections, from the top."""
+        for widget in widgets:
+            self.column_layout.insertWidget(self.column_layout.count() - 1, widget)
+
+
+class Notice(QFrame):
+    """One message in plain words, with its details to copy."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.text = QLabel()
+        self.text.setWordWrap(True)
+        self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.copy = QPushButton("Copy details")
+        self.copy.setToolTip("The whole report of the error, for a colleague or a bug report")
+        self.copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(self.details))
+        self.dismiss = QToolButton()
+        self.dismiss.setText("✕")
+        self.dismiss.setToolTip("Dismiss")
+        self.dismiss.clicked.connect(self.hide)
+        row = QHBoxLayout()
+        row.addWidget(self.text, 1)
+        row.addWidget(self.dismiss, 0, Qt.AlignmentFlag.AlignTop)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 4, 4, 4)
+        layout.addLayout(row)
+        layout.addWidget(self.copy, 0, Qt.AlignmentFlag.AlignLeft)
+        self.details = ""
+        self.setObjectName("notice")
+        self.hide()
+
+    def say(self, level: str, text: str, details: str = "") -> None:
+        """Show a message; an error stays until it is dismissed or overtaken by another error."""
+        self.text.setText(text)
+        self.details = f"{text}\n\n{details}" if details else text
+        self.copy.setVisible(bool(details))
+        self.setStyleSheet(f"#notice {{ border-left: 4px solid {COLOURS.get(level, COLOURS['info'])}; }}")
+        self.show()
+
+
+class Busy(QWidget):
+    """Progress and cancel of the jobs of a session, or of one purpose."""
+
+    def __init__(self, jobs: Jobs, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._jobs = jobs
+        self.bar = QProgressBar()
+        self.bar.setRange(0, 1000)
+        self.bar.setTextVisible(True)
+        self.cancel = QPushButton("Cancel")
+        self.cancel.setToolTip("End this work; nothing is changed by what was done so far")
+        self.cancel.clicked.connect(lambda: jobs.cancel())
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.bar, 1)
+        layout.addWidget(self.cancel)
+        jobs.changed.connect(self._update)
+        self._update()
+
+    def _update(self) -> None:
+        running = self._jobs.running
+        self.setVisible(bool(running))
+        if running:
+            job = running[-1]
+            self.bar.setFormat(f"{job.title} …")
+            self.bar.setValue(0)
+            self.bar.setMaximum(1000 if job.shown else 0)
+            job.progressed.connect(self._progress)
+
+    def _progress(self, fraction: float) -> None:
+        self.bar.setMaximum(1000)
+        self.bar.setValue(round(1000 * fraction))
+
+
+def button(text: str, tip: str, clicked: Callable[[], Any], *, primary: bool = False, name: str = "") -> QPushButton:
+    """A push button."""
+    out = QPushButton(text)
+    out.setToolTip(tip)
+    out.setObjectName(name or text)
+    out.clicked.connect(lambda _checked=False: clicked())
+    if primary:
+        out.setStyleSheet("QPushButton { font-weight: 600; }")
+    return out
+
+
+def row(*widgets: QWidget, stretch: bool = False) -> QWidget:
+    """Widgets beside each other."""
+    out = QWidget()
+    layout = QHBoxLayout(out)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(4)
+    for widget in widgets:
+        layout.addWidget(widget)
+    if stretch:
+        layout.addStretch(1)
+    return out
+
+
+def words(text: str = "", *, small: bool = False) -> QLabel:
+    """Text that wraps and can be selected."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    if small:
+        label.setStyleSheet("font-size: 11px;")
+    return label
