@@ -53,7 +53,8 @@ def compare(reference: Volume, test: Volume, data: FourDSTEM | None = None, *, d
         If shapes or voxel sizes differ, or a unit cannot be converted.
     """
     if reference.shape != test.shape:
-        raise ValueError(f"the reference has {_voxels(reference)}, the run {_voxels(test)}: only volumes of one grid can be compared "
+        raise ValueError(f"the reference has {_voxels(reference)}, the run {_voxels(test)}: only volumes of one grid can be "
+                         f"compared "
                          "voxel by voxel")
     test = test.to_unit(reference.unit, test.energy or reference.energy)
     scores = judge(test, reference, data, with_deviance=deviance)

@@ -77,7 +77,8 @@ def save_film(
         try:
             import imageio_ffmpeg  # noqa: F401
         except ImportError:
-            raise ValueError("MP4 needs the package imageio-ffmpeg (pip install napari-mepdiff[movie]); GIF needs nothing") from None
+            raise ValueError("MP4 needs the package imageio-ffmpeg (pip install napari-mepdiff[movie]); GIF needs "
+                             "nothing") from None
     last = arrange(frames[len(frames) - 1], view, number)
     low, high = limits if limits is not None else (min(0.0, float(last.min())), float(np.percentile(last, 99.9)))
     table = colormaps[colormap]
@@ -90,17 +91,16 @@ def save_film(
         return _written(colours, width, labels[n] if labels else "", pixel)
 
     with atomic(path) as temporary:
-        options: dict[str, Any] = {"extension": ".gif", "duration": 1000 / rate, "loop": 0} if suffix == ".gif" else {
-            "extension": ".mp4", "fps": rate, "codec": "libx264", "plugin": "FFMPEG", "macro_block_size": 2}
         if suffix == ".gif":
             pictures = []
             for n in range(len(frames)):
                 pictures.append(picture(n))
                 if progress is not None:
                     progress((n + 1) / (len(frames) + 1))
-            iio.imwrite(temporary, pictures, **options)
+            iio.imwrite(temporary, pictures, extension=".gif", duration=1000 / rate, loop=0)
         else:
-            with iio.imopen(temporary, "w", plugin="FFMPEG", extension=".mp4") as film:
+            film: Any
+            with iio.imopen(temporary, "w", plugin="FFMPEG", extension=".mp4") as film:  # type: ignore[call-overload]
                 def each() -> Any:
                     for n in range(len(frames)):
                         if progress is not None:

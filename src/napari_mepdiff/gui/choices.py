@@ -21,7 +21,8 @@ class Setup(BaseModel):
     modes: int = Field(1, ge=1, le=16, title="Probe modes", description="incoherent modes of the probe")
     device: str = Field("cpu", title="Device", description="where the work is done")
     start: str = Field("", title="Start from", description="a volume layer to begin from; empty: from nothing")
-    preview: bool = Field(False, title="Preview", description="a first look within seconds on a machine without a GPU: every second "
+    preview: bool = Field(False, title="Preview", description="a first look within seconds on a machine without a GPU: every "
+                                                              "second "
                           "detector pixel, a part of the positions, few steps. Not a result")
 
 
@@ -30,7 +31,8 @@ class Watching(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    follow: bool = Field(True, title="Show every step", description="the layer of the run follows; off: it is brought up to date at the end")
+    follow: bool = Field(True, title="Show every step", description="the layer of the run follows; off: it is brought up to "
+                                                                    "date at the end")
     sweep: bool = Field(False, title="Sweep through the depth", description="each new picture shows the next slice")
     prediction: bool = Field(False, title="Prediction before guidance", description="one more layer: what the network alone thinks")
     keep_every: int = Field(1, ge=1, le=1000, title="Keep every n-th frame", description="for looking back and for films")

@@ -11,6 +11,9 @@ from qtpy.QtCore import QObject, QTimer
 from ..evaluation.compare import Comparison
 from .layers import KEY, LayerBook, span
 
+CHANGE = {"name": "mep-difference", "colors": [[0.25, 0.65, 1, 1], [0.05, 0.1, 0.2, 1], [0, 0, 0, 1], [0.25, 0.08, 0.02, 1],
+                                               [1, 0.5, 0.15, 1]],
+          "controls": [0, 0.35, 0.5, 0.65, 1]}  # blue: less than in the reference; orange: more
 OURS = ("comparison", "difference", "depth sum")
 
 
@@ -62,7 +65,7 @@ class CompareLayers(QObject):
             reference.visible = test.visible = False
             top = float(np.percentile(np.abs(found.difference), 99.9)) or 1.0
             volume = replace(found.test, array=found.difference)
-            self.book.add_volume(volume, "difference", "difference", limits=(-top, top), colormap="PiYG")
+            self.book.add_volume(volume, "difference", "difference", limits=(-top, top), colormap=CHANGE)
         else:
             reference.colormap, test.colormap = "cyan", "red"
             test.blending = reference.blending = "additive"
@@ -76,9 +79,9 @@ class CompareLayers(QObject):
         self._linked = [reference, test]
 
     def grid(self, layers: tuple[Any, ...]) -> None:
-        # the grid fills from the top of the list: the reference comes first, at the left
+        # the grid fills from the first layer on, the lowest in the list: the reference, at the left
         for layer in layers:
-            self.viewer.layers.move(self.viewer.layers.index(layer), 0)
+            self.viewer.layers.move(self.viewer.layers.index(layer), len(self.viewer.layers))
         grid = self.viewer.canvas.grid
         grid.stride, grid.shape, grid.spacing = 1, (-1, len(layers)), 0.02
         grid.enabled = True
@@ -97,11 +100,13 @@ class CompareLayers(QObject):
         limits = span(a, low=None)
         pixel, origin = found.reference.voxel_size[1:], found.reference.origin[1:]
         made = [
-            self.book.add_image(a, f"depth sum · {names[0]}", pixel=pixel, origin=origin, colormap="inferno", limits=limits, role="depth sum",
+            self.book.add_image(a, f"depth sum · {names[0]}", pixel=pixel, origin=origin, colormap="inferno", limits=limits,
+                                role="depth sum",
                                 replace=True),
-            self.book.add_image(b, f"depth sum · {names[1]}", pixel=pixel, origin=origin, colormap="inferno", limits=limits, role="depth sum",
+            self.book.add_image(b, f"depth sum · {names[1]}", pixel=pixel, origin=origin, colormap="inferno", limits=limits,
+                                role="depth sum",
                                 replace=True),
-            self.book.add_image(change, "depth sum · difference", pixel=pixel, origin=origin, colormap="PiYG", limits=(-top, top),
+            self.book.add_image(change, "depth sum · difference", pixel=pixel, origin=origin, colormap=CHANGE, limits=(-top, top),
                                 role="depth sum", replace=True),
         ]
         self.viewer.layers.link_layers(made[:2], ("contrast_limits", "gamma"))

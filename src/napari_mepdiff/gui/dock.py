@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtWidgets import QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QDockWidget, QTabBar, QWidget
 
 from .plots import Picture, Plot
 from .theme import theme_colours
-from .widgets import Busy, Page
+from .widgets import Busy, Page, Section
 from .workspace import workspace_of
 
 
@@ -49,11 +50,23 @@ class Dock(Page):
         """The dock has a window now."""
         super().showEvent(event)
         self.workspace.watch_window(self)
+        window = self.window()
+        parent: Any = self
+        while parent is not None and not isinstance(parent, QDockWidget):
+            parent = parent.parentWidget()
+        if parent is not None:
+            parent.setWindowTitle(self.title)  # five tabs have to fit beside each other
+        for bar in window.findChildren(QTabBar):
+            bar.setElideMode(Qt.TextElideMode.ElideNone)
+            bar.setUsesScrollButtons(True)
 
     def _theme(self, _event: Any = None) -> None:
         background, foreground = theme_colours(self.viewer)
-        for plot in [*self.findChildren(Plot), *self.findChildren(Picture)]:
+        plots: list[Any] = [*self.findChildren(Plot), *self.findChildren(Picture)]
+        for plot in plots:
             plot.colours(background, foreground)
+        for section in self.findChildren(Section):
+            section.colours(foreground)
 
 
 class _Cut:

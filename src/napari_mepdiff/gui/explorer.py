@@ -9,11 +9,11 @@ import numpy as np
 import pyqtgraph as pg
 from numpy.typing import NDArray
 from qtpy.QtCore import QPointF
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from .forms import ScientificBox
 from .plots import Picture
-from .widgets import row, words
+from .widgets import combo, row, words
 
 DETECTORS = ("bright field", "annular dark field", "own")
 
@@ -51,13 +51,10 @@ class Explorer(QWidget):
             ring.sigRegionChanged.connect(self._ring_moved)
         self.pattern.setToolTip("Diffraction pattern (square root). Drag the squares on the rings: the virtual image follows.")
         self.scan.setToolTip("Virtual image, position by position. Drag the cross or click to see the pattern recorded there.")
-        self.choice = QComboBox()
-        self.choice.addItems([*DETECTORS])
-        self.choice.setToolTip("Which part of the detector makes the virtual image")
+        self.choice = combo(DETECTORS, "Which part of the detector makes the virtual image")
+        self.choice.setCurrentText("annular dark field")
         self.choice.activated.connect(lambda i: self._preset(DETECTORS[i]))
-        self.show_choice = QComboBox()
-        self.show_choice.addItems(["pattern here", "average (PACBED)"])
-        self.show_choice.setToolTip("What the right picture shows")
+        self.show_choice = combo(["pattern here", "average (PACBED)"], "What the right picture shows")
         self.inner, self.outer = ScientificBox(), ScientificBox()
         for box, name in ((self.inner, "Inner"), (self.outer, "Outer")):
             box.setRange(0, 1e4)

@@ -81,7 +81,7 @@ class Form(QWidget):
         Called with (name, value) after the user changed a field; a ValueError it raises is shown at the field, which goes back.
     """
 
-    def __init__(self, model: type[BaseModel], fields: Iterable[str], changed: Callable[[str, Any], None],
+    def __init__(self, model: type[BaseModel], fields: Iterable[str], changed: Callable[[str, Any], Any],
                  parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.model, self._changed = model, changed
@@ -163,7 +163,7 @@ class Form(QWidget):
             box = QComboBox()
             box.addItems([str(c) for c in choices])
             box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-            box.setMinimumContentsLength(8)
+            box.setMinimumContentsLength(6)
             box.setProperty("choices", list(choices))
             box.activated.connect(lambda i: self._told(name, choices[i]))
             return box
@@ -192,6 +192,7 @@ class Form(QWidget):
             box_.valueChanged.connect(lambda v: self._told(name, float(f"{v:.9g}")))
             return box_
         line = Sparse()
+        line.setMinimumWidth(60)
         line.setProperty("kind", _TEXT[kind] if kind in _TEXT else "list" if get_origin(kind) is tuple else "text")
         line.setProperty("optional", optional)
         line.setProperty("item", "float" if get_origin(kind) is tuple and get_args(kind)[0] is float else "str")

@@ -1,4 +1,4 @@
-"""Jobs: work beside the GUI thread that is not a solver (opening, virtual images, metrics, export, films), with progress and cancel."""
+"""Jobs: work beside the GUI thread that is no solver's (opening, virtual images, metrics, export, films); progress and cancel."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
+
+from .collector import collector
 
 Report = Callable[[float], None]
 PATIENCE = 0.3  # s
@@ -52,6 +54,7 @@ class Job(QObject):
     def start(self) -> Job:
         """Begin."""
         self._began = time.monotonic()
+        collector().hold()
         self._thread.start()
         self._timer.start()
         return self
@@ -95,6 +98,7 @@ class Job(QObject):
             return
         self._timer.stop()
         self._thread.join(1.0)
+        collector().release()
         self.over = True
         done, failed = self._done, self._failed
         self._done = self._failed = None

@@ -34,11 +34,7 @@ class LayerBook:
         self._removed: set[tuple[int, str]] = set()
         self._sweep = 0
         viewer.layers.events.removed.connect(self._on_removed)
-        try:
-            bar = viewer.canvas.overlays.scale_bar
-            bar.visible = True
-        except AttributeError:
-            viewer.scale_bar.visible = True
+        viewer.canvas.overlays.scale_bar.visible = True
 
     def close(self) -> None:
         """Let the viewer go."""
@@ -60,20 +56,21 @@ class LayerBook:
         return next(f"{name} [{n}]" for n in range(2, 10_000) if f"{name} [{n}]" not in taken)
 
     def add_volume(self, volume: Volume, name: str, role: str = "volume", *, limits: tuple[float, float] | None = None,
-                   visible: bool = True, colormap: str = COLORMAP, select: bool = True, **extra: Any) -> Any:
+                   visible: bool = True, colormap: Any = COLORMAP, select: bool = True, **extra: Any) -> Any:
         """A volume as an image layer (D, H, W)."""
         before = list(self.viewer.layers.selection)
         layer = self.viewer.add_image(
             np.array(volume.array), name=self.free_name(name), scale=volume.voxel_size, translate=volume.origin,
             units=("angstrom",) * 3, axis_labels=AXES, colormap=colormap, visible=visible, interpolation2d="nearest",
-            contrast_limits=limits or span(volume.array), rendering="attenuated_mip", metadata={KEY: describe(volume, role, **extra)},
+            contrast_limits=limits or span(volume.array), rendering="attenuated_mip", metadata={KEY: describe(volume, role,
+                                                                                                              **extra)},
         )
         if not select:
             self.viewer.layers.selection = set(before)
         return layer
 
     def add_image(self, array: NDArray[Any], name: str, *, pixel: tuple[float, float], origin: tuple[float, float] = (0.0, 0.0),
-                  affine: Any = None, colormap: str = "gray", visible: bool = True, limits: tuple[float, float] | None = None,
+                  affine: Any = None, colormap: Any = "gray", visible: bool = True, limits: tuple[float, float] | None = None,
                   role: str = "image", replace: bool = False, **extra: Any) -> Any:
         """A real-space image (H, W) in Å; `replace` updates the one of that name if it is there."""
         if replace and name in self.viewer.layers:
@@ -85,7 +82,6 @@ class LayerBook:
                     layer.scale, layer.translate = pixel, origin
                 else:
                     layer.affine = affine
-                layer.visible = layer.visible or visible
                 return layer
             self.viewer.layers.remove(layer)
         options: dict[str, Any] = {"affine": affine} if affine is not None else {"scale": pixel, "translate": origin}
@@ -118,8 +114,12 @@ class LayerBook:
 
     def show_virtual(self, data: FourDSTEM, image: NDArray[Any], name: str) -> Any:
         """A virtual image where the scan was, in Å (in scan positions where the step is not known)."""
-        affine = scan_affine(data)
-        return self.add_image(image, name, pixel=(1, 1), affine=affine, role="virtual image", replace=True)
+        first = name not in self.viewer.layers
+        layer = self.add_image(image, name, pixel=(1, 1), affine=scan_affine(data), role="virtual image", replace=True,
+                               visible=first and not self._runs)
+        if first and not self._runs:
+            self.viewer.reset_view()
+        return layer
 
     # ---- runs --------------------------------------------------------------------------------------------------
     def layer_of(self, run: RunRecord, array: str = "") -> Any:
@@ -129,11 +129,18 @@ class LayerBook:
     def show(self, run: RunRecord, frame: Frame, *, prediction: bool = False, sweep: bool = False) -> None:
         """Bring the layers of a run up to a frame; contrast stays as it is."""
         self._put(run, "", frame.volume, run.name)
+        self.caption("preview, not a result" if run.preview else "")
         if prediction and "x_theta" in frame.arrays:
             self._put(run, "x_theta", frame.arrays["x_theta"], f"{run.name} · {HOLDS['x_theta']}")
         if sweep and self.viewer.dims.ndim >= 3 and self.viewer.dims.ndisplay == 2:
             self._sweep = (self._sweep + 1) % frame.volume.shape[0]
             self.show_slice(self._sweep, run)
+
+    def caption(self, text: str) -> None:
+        """A line in the corner of the picture; empty takes it away."""
+        overlay = self.viewer.canvas.overlays.text
+        if overlay.text != text or overlay.visible != bool(text):
+            overlay.text, overlay.visible = text, bool(text)
 
     def show_slice(self, number: int, run: RunRecord) -> None:
         """Set the viewer to a slice of a run's layer."""
@@ -157,15 +164,16 @@ class LayerBook:
         if frame is None or run.problem is None:
             return
         self._put(run, "", frame.volume, run.name)
+        self.caption("preview, not a result" if run.preview else "")
         for key, (name, colours) in {"std": ("spread", "viridis"), "agreement": ("agreement", "cividis")}.items():
             if key in frame.arrays and (run.number, key) not in self._removed:
                 array = frame.arrays[key]
                 limits = (0.5, 1.0) if key == "agreement" else None
                 self._put(run, key, array, f"{run.name} · {name}", visible=False, colormap=colours, limits=limits)
-        for (number, array), layer in self._runs.items():
+        for (number, kind), layer in self._runs.items():
             if number == run.number:
-                layer.metadata[KEY] = describe(run.volume(array=array if array in frame.arrays else ""), "run", run=run.name,
-                                               array=array)
+                volume = run.volume(array=kind if kind in frame.arrays else "")
+                layer.metadata[KEY] = describe(volume, "run", run=run.name, array=kind)
                 layer.refresh()
 
     def remove(self, run: RunRecord) -> None:
@@ -228,7 +236,8 @@ class LayerBook:
         """The first picture of a run: on top, alone where a measurement was shown, in the middle of the depth."""
         for other in self.viewer.layers:
             role = other.metadata.get(KEY, {}).get("role")
-            if role in ("virtual image", "run", "truth", "depth sum", "difference", "comparison") and other is not layer:
+            if role in ("virtual image", "scan position", "run", "truth", "depth sum", "difference",
+                        "comparison") and other is not layer:
                 other.visible = False
         self.viewer.reset_view()
         axis = self.viewer.dims.ndim - 3

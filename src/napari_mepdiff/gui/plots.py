@@ -1,4 +1,4 @@
-"""Plots in the docks (pyqtgraph): themed axes, the live curves of a run, the curve g(λ) with points to drag, scores and profiles."""
+"""Plots in the docks (pyqtgraph): themed axes, the live curves of a run, the curve g(λ) with points to drag, scores, profiles."""
 
 from __future__ import annotations
 
@@ -110,9 +110,12 @@ class Curves(QWidget):
             text = f"back to {change['back']}" if "back" in change else ", ".join(
                 f"{k} {_short(v)}" for k, v in change.items() if k not in ("by", "reason"))
             for plot in self.plots:
-                line = pg.InfiniteLine(step, 90, pen=pg.mkPen("#d9534f" if own else "#e0a030", width=1.2, style=Qt.PenStyle.DashLine),
+                line = pg.InfiniteLine(step, 90, pen=pg.mkPen("#d9534f" if own else "#e0a030", width=1.2,
+                                                              style=Qt.PenStyle.DashLine),
                                        label=text[:28] if plot is self.misfit else None,
-                                       labelOpts={"position": 0.85, "color": "#e0a030", "rotateAxis": (1, 0), "anchors": [(0, 0), (0, 0)]})
+                                       labelOpts={"position": 0.85, "color": "#e0a030", "rotateAxis": (1, 0), "anchors": [(0,
+                                                                                                                           0),
+                                                                                                                           (0, 0)]})
                 line.setToolTip(f"step {step}: {text}")
                 plot.addItem(line)
                 self.marks.append((plot, line))
@@ -150,7 +153,8 @@ class CurveEditor(Plot):
         self._weight, self._span = 1.0, (-13.4, 4.6)
         self._schedule: Any = "shifted-sigmoid"
         self._curve: tuple[tuple[float, float], ...] = ()
-        self.setToolTip("How strongly the data pull at each noise level. With the schedule 'curve': drag points, double-click for a new "
+        self.setToolTip("How strongly the data pull at each noise level. With the schedule 'curve': drag points, double-click "
+                        "for a new "
                         "one, right-click removes one.")
         self.scene().sigMouseClicked.connect(self._clicked)
 
@@ -276,7 +280,8 @@ class Picture(pg.GraphicsLayoutWidget):
         self.item.setLabel("bottom", unit)
         for name in ("left", "bottom"):
             self.item.getAxis(name).enableAutoSIPrefix(False)
-        self.item.getAxis("left").setWidth(34)
+        self.item.hideAxis("left")
+        self.item.vb.setDefaultPadding(0.0)
         self.image = pg.ImageItem(axisOrder="row-major")
         if colormap:
             self.image.setColorMap(pg.colormap.get(colormap, source="matplotlib"))

@@ -90,7 +90,8 @@ class RunRecord:
         frame = self.frame
         return {
             "made_by": "napari-mepdiff", "run": self.name, "recipe": self.recipe(), "solver": self.solver,
-            "settings": self.first.model_dump(mode="json"), "changes": list(self.control.changes), "notes": list(self.control.notes),
+            "settings": self.first.model_dump(mode="json"), "changes": list(self.control.changes),
+            "notes": list(self.control.notes),
             "steps": 0 if frame is None else frame.step, "planned": 0 if frame is None else frame.total,
             "loss": None if frame is None else frame.loss, "seconds": None if frame is None else round(frame.seconds, 2),
             "device": self.setup.device, "preview": self.preview, "state": self.state,

@@ -9,21 +9,26 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from . import recovery
+from .collector import collector
 from .guard import avoid_llvm_clash
 from .record import RunRecord
 
 if TYPE_CHECKING:
     from .session import Session
 
-FASTEST = 80  # ms between pictures
-SHARE = 8  # a picture may cost at most one part in so many of the time
+LOOK = 20  # ms between looks into the mailbox
+FASTEST = 0.08  # s between pictures
+SHARE = 24  # at most one part in so many of the GUI thread's time for pictures; OpenGL in software costs twice that again
+FRESH = 0.05  # s
+SETTLED = 60  # ms after which a picture is on the screen
 AUTOSAVE = 60.0  # s
 
 
 class Runner(QObject):
     """Runs of a session, one at a time.
 
-    The worker never touches Qt or napari. What watches a run connects to :attr:`arrived`, which is emitted in the GUI thread with the
+    The worker never touches Qt or napari. What watches a run connects to :attr:`arrived`,
+    which is emitted in the GUI thread with the
     newest frame, never with one that has been overtaken.
     """
 
@@ -38,9 +43,10 @@ class Runner(QObject):
         self._outcome: tuple[str, BaseException | None] | None = None
         self._shown: Any = None
         self._told = 0
-        self._step_until: int | None = None
+        self._not_before = self._came = self._between = 0.0
+        self._newest: Any = None
         self._timer = QTimer(self)
-        self._timer.setInterval(FASTEST)
+        self._timer.setInterval(LOOK)
         self._timer.timeout.connect(self._poll)
 
     # ---- what a user does --------------------------------------------------------------------------------------
@@ -63,9 +69,11 @@ class Runner(QObject):
         run = self.session.new_run(start)
         self._run, self._outcome, self._shown, self._told = run, None, None, 0
         self.session.add_run(run)
+        collector().hold()
         self._thread = threading.Thread(target=self._work, args=(run, checkpoint), name=f"mepdiff {run.name}", daemon=True)
         self._thread.start()
-        self._timer.setInterval(FASTEST)
+        self._not_before = self._came = self._between = 0.0
+        self._newest = None
         self._timer.start()
         self._changed(run)
         return run
@@ -147,13 +155,16 @@ class Runner(QObject):
             self._state(run, "stopping" if run.control.stopped else "paused" if run.control.paused else "running")
         outcome = self._outcome
         frame = run.frame
-        if frame is not None and frame is not self._shown:
+        begin = time.perf_counter()
+        if frame is not self._newest:
+            self._newest, self._between, self._came = frame, begin - self._came, begin
+        if frame is not None and frame is not self._shown and (self._due(run, begin) or outcome is not None):
             self._shown = frame
-            begin = time.perf_counter()
             run.stage = str(frame.info.get("stage", ""))
             self.arrived.emit(run, frame)
-            # paint events come before a timer of zero: this is what the picture cost altogether
-            QTimer.singleShot(0, lambda: self._pace(time.perf_counter() - begin))
+            QTimer.singleShot(SETTLED, lambda: self._pace(begin, time.thread_time() - spent))
+            spent = time.thread_time()
+            self._not_before = begin + FASTEST
         notes = run.control.notes[self._told :] + [n for n in run.frames.notes if self._told == 0 and n]
         for note in notes:
             self.session.message.emit("info", f"{run.name}, {note}", "")
@@ -161,15 +172,29 @@ class Runner(QObject):
         if outcome is not None:
             self._finish(run, *outcome)
 
-    def _pace(self, cost: float) -> None:
-        """Slower pictures where they are dear, so that watching leaves the solver its time."""
-        self._timer.setInterval(int(max(FASTEST, min(2000, SHARE * cost * 1000))))
+    def _due(self, run: RunRecord, now: float) -> bool:
+        """Whether the newest frame shall be shown now: the last picture is long enough ago, and the frame has just come.
+
+        Of quick solvers a frame that had to wait is left out, for the next one is about to come and will be on the screen sooner.
+        """
+        if now < self._not_before:
+            return False
+        age = now - self._came
+        return age <= FRESH or age >= min(0.4, 1.5 * self._between) or run.state != "running"
+
+    def _pace(self, begin: float, cost: float) -> None:
+        """Slower pictures where they are dear (OpenGL in software), so that watching leaves the solver its time.
+
+        `cost` is processor time of the GUI thread: unlike time on the clock it does not grow with what the solver takes.
+        """
+        self._not_before = begin + max(FASTEST, min(2.0, SHARE * cost))
 
     def _finish(self, run: RunRecord, state: str, error: BaseException | None) -> None:
         self._timer.stop()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(5.0)
         self._thread = self._run = self._outcome = None
+        collector().release()
         if error is not None:
             run.error = plain_words(error)
             import traceback

@@ -159,11 +159,10 @@ class Session:
         """A measurement that was opened. Preparation of another file is forgotten (undo brings it back)."""
         from ..measurement.preparation import Preparation
 
-        if path != self.path or self.raw is None:
-            if self.path and self.choices.preparation != Preparation():
-                self._undo.append(self.choices)
-                old, self.choices = self.choices, self.choices.model_copy(update={"preparation": Preparation()})
-                self.choices_changed.emit(old, self.choices)
+        if path != self.path and self.choices.preparation != Preparation():
+            self._undo.append(self.choices)
+            old, self.choices = self.choices, self.choices.model_copy(update={"preparation": Preparation()})
+            self.choices_changed.emit(old, self.choices)
         self.raw, self.path, self.open_options = data, path, options
         try:
             self._prepare()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 EFFECTS: dict[str, str] = {
-    "weight": "Higher: nearer to the measurement, and noisier. Lower: smoother, more of what crystals usually look like; 0 ignores the "
+    "weight": "Higher: nearer to the measurement, and noisier. Lower: smoother, more of what crystals usually look like; 0 "
+              "ignores the "
               "data. Change it while you watch the misfit.",
-    "schedule": "Where along the run the data pull: shifted-sigmoid pulls from the start and lets go at the end (the paper's); alpha "
+    "schedule": "Where along the run the data pull: shifted-sigmoid pulls from the start and lets go at the end (the paper's); "
+                "alpha "
                 "begins gently and pulls at the end; curve is yours to draw.",
-    "guidance": "atoms gives the sharpest depth, and needs the elements. The others leave every voxel free: faster, softer in depth.",
+    "guidance": "atoms gives the sharpest depth, and needs the elements. The others leave every voxel free: faster, softer in "
+                "depth.",
     "elements": "With them whole atoms are placed: far better depth. A wrong element gives atoms of the wrong strength.",
     "misfit": "poisson counts electrons and suits low doses; amplitude is gentle with bright pixels; intensity is the paper's.",
     "fraction": "Fewer positions: faster steps, noisier pull. Below a tenth the picture trembles.",
@@ -17,7 +20,8 @@ EFFECTS: dict[str, str] = {
     "samples": "More answers at once: a calmer mean, and a spread that shows where depth is uncertain.",
     "seed": "Another seed is another draw: what differs between seeds is not known from the data.",
     "eta": "1: fresh noise at every step, more varied answers. 0: none, smoother and repeatable in detail.",
-    "condition": "What the network is told at the start. volume: the ordinary solution with its smeared depth; sum: its projection only.",
+    "condition": "What the network is told at the start. volume: the ordinary solution with its smeared depth; sum: its "
+                 "projection only.",
     "trust": "How far the depth of that ordinary solution is believed. Higher keeps its depth, smears included.",
     "evaluations": "Work spent on the ordinary solution before sampling. More: a better depth sum to begin with.",
     "odds": "How firmly the samples of the network pull atoms to a slice. Higher: more crystal-like, less led by the data.",

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from qtpy.QtCore import QSize, Qt
-from qtpy.QtGui import QGuiApplication
+from qtpy.QtGui import QColor, QGuiApplication, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import (
+    QComboBox,
     QFrame,
     QHBoxLayout,
     QLabel,
     QProgressBar,
     QPushButton,
     QScrollArea,
+    QTextEdit,
     QToolButton,
     QVBoxLayout,
     QWidget,
 )
-
 from superqt import QCollapsible
 
 from .jobs import Jobs
 
-WIDTH = 330  # px, so that a dock and a picture fit beside each other on 1366 × 768
+WIDTH = 350  # px, so that a dock and a picture fit beside each other on 1366 × 768
 COLOURS = {"info": "#5b8def", "warning": "#e0a030", "error": "#d9534f", "good": "#4caf7a"}
 
 
@@ -40,13 +41,33 @@ class Section(QCollapsible):
         self.toggleButton().setStyleSheet("QPushButton { font-weight: 600; border: none; text-align: left; padding: 3px 0px; "
                                           "background: transparent; }")
         self.toggleButton().setToolTip("Click to fold or unfold")
+        self.colours("#d0d0d0")
         (self.collapse if folded else self.expand)(animate=False)
+
+    def colours(self, foreground: str) -> None:
+        """Arrows in the colour of the theme's text."""
+        self.setCollapsedIcon(_glyph("▸", foreground))
+        self.setExpandedIcon(_glyph("▾", foreground))
 
     def add(self, *widgets: QWidget) -> Section:
         """Put widgets below each other."""
         for widget in widgets:
             self.addWidget(widget)
         return self
+
+
+def _glyph(character: str, colour: str) -> QIcon:
+    """A character as an icon."""
+    pixmap = QPixmap(32, 32)
+    pixmap.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(pixmap)
+    painter.setPen(QColor(colour))
+    font = painter.font()
+    font.setPixelSize(30)
+    painter.setFont(font)
+    painter.drawText(pixmap.rect(), Qt.AlignmentFlag.AlignCenter, character)
+    painter.end()
+    return QIcon(pixmap)
 
 
 class Page(QWidget):
@@ -60,16 +81,16 @@ class Page(QWidget):
         self.column_layout.setContentsMargins(4, 2, 8, 4)
         self.column_layout.setSpacing(2)
         self.column_layout.addStretch(1)
-        self.scroll = QScrollArea()
-        self.scroll.setWidgetResizable(True)
-        self.scroll.setFrameShape(QFrame.Shape.NoFrame)
-        self.scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.scroll.setWidget(self.column)
+        self.area = QScrollArea()
+        self.area.setWidgetResizable(True)
+        self.area.setFrameShape(QFrame.Shape.NoFrame)
+        self.area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.area.setWidget(self.column)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
         layout.addWidget(self.notice)
-        layout.addWidget(self.scroll, 1)
+        layout.addWidget(self.area, 1)
         self.setMinimumWidth(WIDTH)
 
     def sizeHint(self) -> QSize:
@@ -149,6 +170,41 @@ class Busy(QWidget):
     def _progress(self, fraction: float) -> None:
         self.bar.setMaximum(1000)
         self.bar.setValue(round(1000 * fraction))
+
+
+class Status(QTextEdit):
+    """Text that changes often: its height is fixed, so that the dock is not laid out anew each time."""
+
+    def __init__(self, lines: int = 2, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setReadOnly(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setStyleSheet("QTextEdit { background: transparent; border: none; padding: 0px; font-size: 11px; }")
+        self.document().setDocumentMargin(2)
+        self.setFixedHeight(lines * 15 + 6)
+
+    def setText(self, text: str) -> None:
+        """Set it, if it is another."""
+        if text != self.property("said"):
+            self.setProperty("said", text)
+            self.setHtml(text)
+
+    def text(self) -> str:
+        """What it says."""
+        return self.toPlainText()
+
+
+def combo(items: Sequence[Any] = (), tip: str = "", letters: int = 6) -> QComboBox:
+    """A combo box that does not grow with what it holds; items are texts, or (text, value)."""
+    out = QComboBox()
+    out.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    out.setMinimumContentsLength(letters)
+    out.setToolTip(tip)
+    for item in items:
+        out.addItem(*item) if isinstance(item, tuple) else out.addItem(item)
+    return out
 
 
 def button(text: str, tip: str, clicked: Callable[[], Any], *, primary: bool = False, name: str = "") -> QPushButton:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from qtpy.QtCore import QEvent, QObject, QTimer
@@ -258,7 +258,10 @@ class Workspace(QObject):
             self.viewer.layers[name].data = np.array([[y, x]])
             return
         before = set(self.viewer.layers.selection)
-        self.book.add_points(np.array([[y, x]]), name, size=0.6, face_color="transparent", border_color="#e0a030", symbol="cross")
+        if "virtual image" not in self.viewer.layers:
+            return  # the first layer sets the view; a point has no size
+        self.book.add_points(np.array([[y, x]]), name, size=1.2, face_color="#e0a030", border_color="black", border_width=0.1,
+                             symbol="cross", visible=self.viewer.layers["virtual image"].visible, metadata={KEY: {"role": name}})
         self.viewer.layers.selection = before
 
     def pick_on(self, layer: Any, data: FourDSTEM, picked: Any) -> None:
@@ -335,7 +338,7 @@ class Workspace(QObject):
         return QFileDialog.getOpenFileName(parent, title, start, pattern)[0]
 
     # ---- keys --------------------------------------------------------------------------------------------------
-    KEYS = {
+    KEYS: ClassVar = {
         "Alt-R": ("Start, or go on", "toggle"), "Alt-P": ("Pause", "pause"), "Alt-N": ("One step", "single"),
         "Alt-S": ("Stop", "stop"), "Alt-Z": ("Undo the last change of settings", "undo"),
         "Alt-Y": ("Redo it", "redo"), "Alt-B": ("Back ten steps", "back"),

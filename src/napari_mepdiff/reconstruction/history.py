@@ -74,7 +74,7 @@ class FrameStore:
         volume = self._memory[oldest]
         try:
             if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="mepdiff-frames-", dir=self.folder)
+                self._file = tempfile.TemporaryFile(prefix="mepdiff-frames-", dir=self.folder)  # noqa: SIM115  (lives as long as the store)
             self._file.seek(self._written * volume.nbytes)
             self._file.write(np.ascontiguousarray(volume).tobytes())
             self._file.flush()

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QHeaderView, QPushButton, QSlider, QTableWidget, QTableWidgetItem
+from qtpy.QtWidgets import QHeaderView, QPushButton, QSlider, QTableWidget, QTableWidgetItem
 
 from ...evaluation.compare import Comparison, compare, depth_profile, patterns_at
 from ..choices import ComparisonChoices
@@ -15,9 +15,10 @@ from ..dock import Dock
 from ..forms import Form
 from ..layers import KEY, images, volume_of
 from ..plots import Picture, Profile, SliceScores
-from ..widgets import Section, button, row, words
+from ..widgets import Section, button, combo, row, words
 
-ROWS = (("ssim", "SSIM", 3), ("psnr", "PSNR (dB)", 2), ("ssim_sum", "SSIM of the depth sum", 3), ("psnr_sum", "PSNR of the depth sum (dB)", 2),
+ROWS = (("ssim", "SSIM", 3), ("psnr", "PSNR (dB)", 2), ("ssim_sum", "SSIM of the depth sum", 3), ("psnr_sum", "PSNR of the "
+                                                                                                              "depth sum (dB)", 2),
         ("depth_correlation", "depth correlation", 2), ("atoms_in_slice", "atoms in the right slice", 2),
         ("deviance", "misfit ÷ shot noise", 4))
 TRUTH = "ground truth"
@@ -47,16 +48,14 @@ class CompareDock(Dock):
         self.listen(s.run_changed, self._fill)
         self.listen(s.choices_changed, self._chosen)
         self.form.show_values(s.choices.comparison)
+        self.form.set_row_visible("blink", s.choices.comparison.view == "blink")
         self._fill()
 
     # ---- which -------------------------------------------------------------------------------------------------
     def _build_choice(self) -> None:
-        self.reference, self.test = QComboBox(), QComboBox()
-        for box, text in ((self.reference, "What to compare with: the ground truth, another run, or any volume layer"),
-                          (self.test, "The run, or volume layer, that is judged")):
-            box.setToolTip(text)
-            box.setMinimumContentsLength(12)
-            box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.reference = combo(tip="What to compare with: the ground truth, another run, or any volume layer")
+        self.test = combo(tip="The run, or volume layer, that is judged")
+        for box in (self.reference, self.test):
             box.activated.connect(lambda _i: self._forget())
         self.form = Form(ComparisonChoices, ("view", "blink"), lambda n, v: self.session.change("comparison", **{n: v}))
         self.form.layout_.insertRow(0, "Reference", self.reference)
@@ -70,7 +69,8 @@ class CompareDock(Dock):
         self.swipe.setValue(50)
         self.swipe.setToolTip("Divider: reference at its left, run at its right")
         self.swipe.valueChanged.connect(self._swiped)
-        self.add(Section("Compare").add(self.note, self.form, row(self.compare_button, self.sums_button, self.back_button), self.swipe))
+        self.add(Section("Compare").add(self.note, self.form, row(self.compare_button, self.sums_button, self.back_button),
+                                        self.swipe))
         self.swipe.hide()
 
     def _fill(self, _event: Any = None) -> None:
@@ -93,7 +93,8 @@ class CompareDock(Dock):
         self.compare_button.setEnabled(enough and different)
         self.sums_button.setEnabled(enough and different)
         if data is not None and not truth and TRUTH not in candidates:
-            self.note.setText("These data have no ground truth. What can be shown: another run or any volume layer as the reference, depth "
+            self.note.setText("These data have no ground truth. What can be shown: another run or any volume layer as the "
+                              "reference, depth "
                               "profiles, measured against modelled patterns, and where several samples disagree.")
         elif not enough:
             self.note.setText("Nothing to compare yet: start a run, or open a volume.")
@@ -127,7 +128,7 @@ class CompareDock(Dock):
             if name == TRUTH and name not in self.viewer.layers:
                 layer = self.workspace.show_truth()
             else:
-                layer = self.viewer.layers[name] if name in self.viewer.layers else None
+                layer = next((each for each in self.viewer.layers if each.name == name), None)
             if layer is None:
                 raise ValueError(f"the layer {name!r} is gone: choose another one")
             out.append(layer)
@@ -205,7 +206,8 @@ class CompareDock(Dock):
         self.table.verticalHeader().setDefaultSectionSize(20)
         self.table.setFixedHeight(20 * len(ROWS) + 4)
         self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
-        self.table.setToolTip("The paper's PSNR and SSIM, each volume normalised to 0…1 first; both are flattered by a volume without any "
+        self.table.setToolTip("The paper's PSNR and SSIM, each volume normalised to 0…1 first; both are flattered by a volume "
+                              "without any "
                               "depth. Depth correlation and atoms in the right slice are not.")
         self.per_slice = SliceScores()
         self.add(Section("Scores").add(self.table, self.per_slice))
@@ -225,7 +227,8 @@ class CompareDock(Dock):
     def _build_profile(self) -> None:
         self.pick_button = QPushButton("Pick a column")
         self.pick_button.setCheckable(True)
-        self.pick_button.setToolTip("While this is on, a click in the picture chooses the column (atoms one above the other) whose depth "
+        self.pick_button.setToolTip("While this is on, a click in the picture chooses the column (atoms one above the other) "
+                                    "whose depth "
                                     "profile is drawn")
         self.pick_button.toggled.connect(self._picking)
         self.radius_form = Form(ComparisonChoices, ("radius",), lambda n, v: self._radius(v))
@@ -278,7 +281,8 @@ class CompareDock(Dock):
         for box, name in ((self.rows_box, "row "), (self.columns_box, "column ")):
             box.setPrefix(name)
             box.setToolTip("Scan position")
-        self.patterns_button = button("Show patterns", "Measured and modelled diffraction pattern at this scan position, by the square root",
+        self.patterns_button = button("Show patterns", "Measured and modelled diffraction pattern at this scan position, by "
+                                                       "the square root",
                                       self.show_patterns)
         self.measured, self.modelled = Picture("measured", "mrad", 165), Picture("modelled", "mrad", 165)
         self.misfit = words("", small=True)
@@ -317,7 +321,8 @@ class CompareDock(Dock):
 
             weight = source.mask
             ratio = relative_deviance(measured, np.maximum(model, 1e-9), weight)
-            self.misfit.setText(f"{name} at ({y}, {x}): {measured.sum():.4g} electrons measured, {model.sum():.4g} modelled, misfit "
+            self.misfit.setText(f"{name} at ({y}, {x}): {measured.sum():.4g} electrons measured, {model.sum():.4g} modelled, "
+                                f"misfit "
                                 f"{ratio:.3f} × shot noise here")
 
         self.workspace.jobs.run("patterns", "modelling a pattern", work, done)
@@ -325,9 +330,11 @@ class CompareDock(Dock):
     # ---- spread ------------------------------------------------------------------------------------------------
     def _build_spread(self) -> None:
         self.spread_text = words()
-        self.spread_button = button("Mean and spread", "The mean of the samples beside their standard deviation: bright in the right picture "
+        self.spread_button = button("Mean and spread", "The mean of the samples beside their standard deviation: bright in the "
+                                                       "right picture "
                                     "is where the samples disagree", self.show_spread)
-        self.agreement_button = button("Agreement", "Share of the samples that agree whether there is an atom: dark means that the depth "
+        self.agreement_button = button("Agreement", "Share of the samples that agree whether there is an atom: dark means that "
+                                                    "the depth "
                                        "is not known", lambda: self.show_spread("agreement"))
         self.spread = Section("Several samples").add(self.spread_text, row(self.spread_button, self.agreement_button, stretch=True))
         self.add(self.spread)
@@ -344,7 +351,7 @@ class CompareDock(Dock):
         self.spread_button.setEnabled("std" in arrays)
         self.agreement_button.setEnabled("agreement" in arrays)
         if "std" in arrays:
-            assert run is not None and run.frame is not None
+            assert run is not None
             self.spread_text.setText(f"{run.name} holds {run.frame.info.get('samples', '?')} samples; their spread is at most "
                                      f"{arrays['std'].max():.3f} rad. Samples can also agree on what is wrong.")
         else:

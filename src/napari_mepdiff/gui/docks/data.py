@@ -48,7 +48,8 @@ class DataDock(Dock):
 
     # ---- measurement -------------------------------------------------------------------------------------------
     def _build_measurement(self) -> None:
-        self.open_button = button("Open…", "Open 4D-STEM data: HDF5, EMD, dm3, dm4, mib, EMPAD raw, npy, mat, zarr, hspy, blo, tvips. "
+        self.open_button = button("Open…", "Open 4D-STEM data: HDF5, EMD, dm3, dm4, mib, EMPAD raw, npy, mat, zarr, hspy, blo, "
+                                           "tvips. "
                                   "Files can also be dropped here or on the picture.", self.open_dialog, primary=True)
         self.samples = QToolButton()
         self.samples.setText("Sample ▾")
@@ -67,11 +68,13 @@ class DataDock(Dock):
         self.findings = words()
         self.scan_shape = QLineEdit()
         self.scan_shape.setPlaceholderText("scan shape of a list of patterns, e.g. 128 × 128")
-        self.scan_shape.setToolTip("For files that hold patterns one after the other and do not say how the scan was laid out: rows × "
+        self.scan_shape.setToolTip("For files that hold patterns one after the other and do not say how the scan was laid out: "
+                                   "rows × "
                                    "columns. Press Enter to open the file again.")
         self.scan_shape.returnPressed.connect(self._reopen)
         self.truth_button = button("Show ground truth", "The specimen that was simulated, as a layer", self.workspace.show_truth)
-        self.add(Section("Measurement").add(row(self.open_button, self.samples, self.again, stretch=True), self.about, self.scan_shape,
+        self.add(Section("Measurement").add(row(self.open_button, self.samples, self.again, stretch=True), self.about,
+                                            self.scan_shape,
                                             self.findings, self.truth_button))
 
     def open_dialog(self) -> None:
@@ -129,7 +132,7 @@ class DataDock(Dock):
         lines = [f"<b>{Path(self.session.path).name}</b> ({source.get('format', 'data')}, {size:.0f} MB)",
                  f"scan {ny} × {nx}{field}, patterns {ky} × {kx} px"]
         if formula or data.truth is not None:
-            lines.append(f"{formula or 'simulation'}, with ground truth" if data.truth is not None else formula)
+            lines.append(f"{formula or 'simulation'}, with ground truth" if data.truth is not None else str(formula))
         if c.dose:
             lines.append(f"dose {c.dose:.3g} e/Å²")
         if missing:
@@ -180,15 +183,17 @@ class DataDock(Dock):
         try:
             py, px = data.scan_positions().reshape(*data.scan_shape, 2)[y, x]
             place = f", at ({py:.2f}, {px:.2f}) Å"
-            self._mark(py, px)
         except ValueError:
             pass
+
+        self._show_mark()
 
         def work(_report: Any) -> Any:
             return np.asarray(data.pattern(y, x), dtype=np.float64)
 
         def done(pattern: Any) -> None:
-            self.explorer.show_position(y, x, f"position ({y}, {x}){place}: {pattern.sum():.4g} electrons, at most {pattern.max():.3g} "
+            self.explorer.show_position(y, x, f"position ({y}, {x}){place}: {pattern.sum():.4g} electrons, at most "
+                                              f"{pattern.max():.3g} "
                                               "in a pixel")
             if self.explorer.show_choice.currentIndex() == 1 and self.session.summary is not None:
                 self.explorer.show_pattern(self.session.summary.pacbed, "average (PACBED)")
@@ -197,8 +202,15 @@ class DataDock(Dock):
 
         self.workspace.jobs.run("pattern", "reading a pattern", work, done)
 
-    def _mark(self, y: float, x: float) -> None:
-        self.workspace.mark_position(y, x)
+    def _show_mark(self) -> None:
+        """The cross in the picture, at the position that is looked at."""
+        data = self.session.data
+        if data is not None:
+            try:
+                place = data.scan_positions().reshape(*data.scan_shape, 2)[self._position]
+            except ValueError:
+                place = np.array(self._position, dtype=float)
+            self.workspace.mark_position(float(place[0]), float(place[1]))
 
     def virtual(self, inner: float, outer: float) -> None:
         """Virtual image of an annulus, here and as a layer."""
@@ -226,6 +238,7 @@ class DataDock(Dock):
                 self.explorer.show_scan(image, label)
                 layer = self.workspace.book.show_virtual(data, image, "virtual image")
                 self.workspace.pick_on(layer, data, self.pick)
+                self._show_mark()
 
         self.workspace.jobs.run("virtual", "virtual image", work, done)
 
@@ -319,7 +332,8 @@ class DataDock(Dock):
     # ---- orientation -------------------------------------------------------------------------------------------
     def _build_orientation(self) -> None:
         self.orientation_form = Form(Preparation, ("transpose", "flip_y", "flip_x"), self._change)
-        self.estimate_button = button("Estimate rotation", "From the centre of mass of the patterns: the rotation at which its field has "
+        self.estimate_button = button("Estimate rotation", "From the centre of mass of the patterns: the rotation at which its "
+                                                           "field has "
                                       "no curl, as the gradient of a phase has none", self.estimate_rotation)
         self.use_rotation = button("Use", "Take the estimated rotation (and transposition) over", self._use_rotation)
         self.use_rotation.setEnabled(False)
@@ -327,7 +341,8 @@ class DataDock(Dock):
         self.curl = Plot("rotation (°)", "curl²", 90)
         self.curl_line = self.curl.plot(pen="#4c9be8")
         self.curl.hide()
-        self.orientation = Section("Orientation").add(self.orientation_form, row(self.estimate_button, self.use_rotation, stretch=True),
+        self.orientation = Section("Orientation").add(self.orientation_form, row(self.estimate_button, self.use_rotation,
+                                                                                 stretch=True),
                                                       self.turned, self.curl)
         self.add(self.orientation)
 
@@ -365,9 +380,9 @@ class DataDock(Dock):
         self.focus_form = Form(Preparation, ("overfocus", "C30"), self._change)
         self.aberration_form = Form(Preparation, ABERRATIONS, self._change)
         self.real, self.reciprocal = Picture("on the specimen", "Å", 160), Picture("aperture phase", "mrad", 160, "twilight")
-        self.size = words("", small=True)
+        self.extent = words("", small=True)
         more = Section("More aberrations", folded=True).add(self.aberration_form)
-        self.probe = Section("Probe", folded=False).add(self.focus_form, row(self.real, self.reciprocal), self.size, more)
+        self.probe = Section("Probe", folded=False).add(self.focus_form, row(self.real, self.reciprocal), self.extent, more)
         self.add(self.probe)
 
     def _show_probe(self) -> None:
@@ -383,7 +398,8 @@ class DataDock(Dock):
 
             wave = data.probe
             if wave is None:
-                wave = probe_from_parameters(data.illumination(), data.detector_shape, data.real_pixel, dtype=torch.complex128).numpy()
+                wave = probe_from_parameters(data.illumination(), data.detector_shape, data.real_pixel,
+                                             dtype=torch.complex128).numpy()
             first = np.asarray(wave).reshape(-1, *data.detector_shape)[0]
             spectrum = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(first)))
             size = probe_size(data) if data.probe is None else None
@@ -397,9 +413,9 @@ class DataDock(Dock):
             mrad = data.calibration.pixel_mrad or 1.0
             bright = np.abs(spectrum) > 0.1 * np.abs(spectrum).max()
             self.reciprocal.show_image(np.where(bright, np.angle(spectrum), 0), (mrad, mrad), levels=(-np.pi, np.pi), unit="mrad")
-            self.size.setText("as the file has it" if size is None else f"90 % of the intensity within {size:.1f} Å")
+            self.extent.setText("as the file has it" if size is None else f"90 % of the intensity within {size:.1f} Å")
 
         def failed(error: BaseException) -> None:
-            self.size.setText(f"no preview: {error}")
+            self.extent.setText(f"no preview: {error}")
 
         self.workspace.jobs.run("probe", "probe", work, done, failed)

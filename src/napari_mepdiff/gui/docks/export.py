@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QFileDialog, QLineEdit, QListWidget, QListWidgetItem
+from qtpy.QtWidgets import QFileDialog, QLineEdit, QListWidget, QListWidgetItem
 
 from ..choices import ExportChoices
 from ..dock import Dock
 from ..forms import Form
 from ..layers import KEY, images, volume_of
-from ..widgets import Section, button, row, words
+from ..widgets import Section, button, combo, row, words
 
 
 class ExportDock(Dock):
@@ -45,10 +45,9 @@ class ExportDock(Dock):
         self.list.setToolTip("Tick the volumes to write: layers as they are, runs as they are now")
         self.list.itemChanged.connect(lambda _i: self._summary())
         self.form = Form(ExportChoices, ("format", "unit", "first", "last", "overwrite"), self._change)
-        self.region = QComboBox()
-        self.region.setToolTip("Export only what lies within the first rectangle of a shapes layer")
+        self.region = combo(tip="Export only what lies within the last rectangle drawn in a shapes layer")
         self.region.activated.connect(lambda i: self._change("region", self.region.itemData(i)))
-        self.draw_button = button("Draw a region", "A shapes layer with the rectangle tool: drag over what you want", self.draw_region)
+        self.draw_button = button("Draw", "A shapes layer with the rectangle tool: drag over what you want", self.draw_region)
         self.folder = QLineEdit()
         self.folder.setPlaceholderText("where the data are")
         self.folder.setToolTip("The folder that files are written to")
@@ -105,7 +104,8 @@ class ExportDock(Dock):
 
     def ticked(self) -> list[str]:
         """Names of the layers to write."""
-        return [self.list.item(i).text() for i in range(self.list.count()) if self.list.item(i).checkState() == Qt.CheckState.Checked]
+        items = [self.list.item(i) for i in range(self.list.count())]
+        return [item.text() for item in items if item.checkState() == Qt.CheckState.Checked]
 
     def tick(self, *names: str) -> None:
         """Tick these layers and no others."""
@@ -161,7 +161,8 @@ class ExportDock(Dock):
         clean = "".join(c if c.isalnum() or c in "-_" else "_" for c in name.replace(" · ", "_").replace(" ", "_"))
         while "__" in clean:
             clean = clean.replace("__", "_")
-        return self.workspace.export_folder() / f"{self.workspace.data_name()}_{clean.strip('_')}{suffix or self.session.choices.export.format}"
+        end = suffix or self.session.choices.export.format
+        return self.workspace.export_folder() / f"{self.workspace.data_name()}_{clean.strip('_')}{end}"
 
     def export(self) -> None:
         """Write the ticked volumes in the background."""
@@ -209,10 +210,9 @@ class ExportDock(Dock):
 
     # ---- figure ------------------------------------------------------------------------------------------------
     def _build_figure(self) -> None:
-        self.figure_format = QComboBox()
-        self.figure_format.addItems([".png", ".pdf", ".svg"])
-        self.figure_format.setToolTip("PNG for slides, PDF or SVG for print")
-        self.figure_button = button("Figure of the ticked volumes", "All slices and the depth sum of each, one row a volume, with scale bar, "
+        self.figure_format = combo([".png", ".pdf", ".svg"], "PNG for slides, PDF or SVG for print", 4)
+        self.figure_button = button("Figure of the ticked", "All slices and the depth sum of each, one row a volume, with "
+                                                            "scale bar, "
                                     "units and scores against the ground truth", self.export_figure)
         self.window_button = button("Screenshot", "The whole window as it is", self.screenshot)
         self.add(Section("Figure").add(row(self.figure_format, self.figure_button, self.window_button)))
@@ -275,16 +275,12 @@ class ExportDock(Dock):
 
     # ---- film --------------------------------------------------------------------------------------------------
     def _build_film(self) -> None:
-        self.film_run, self.film_view, self.film_format = QComboBox(), QComboBox(), QComboBox()
-        self.film_run.setToolTip("Which run")
-        self.film_run.setMinimumContentsLength(8)
-        self.film_view.addItem("all slices", "slices")
-        self.film_view.addItem("the slice shown", "slice")
-        self.film_view.addItem("depth sum", "sum")
-        self.film_view.setToolTip("What each picture of the film shows")
-        self.film_format.addItems([".gif", ".mp4"])
-        self.film_format.setToolTip("GIF plays everywhere; MP4 is smaller, and needs the package imageio-ffmpeg")
-        self.film_button = button("Film of the run", "The kept frames one after the other, with step and scale bar", self.export_film)
+        self.film_run = combo(tip="Which run")
+        self.film_view = combo([("all slices", "slices"), ("the slice shown", "slice"), ("depth sum", "sum")],
+                               "What each picture of the film shows")
+        self.film_format = combo([".gif", ".mp4"], "GIF plays everywhere; MP4 is smaller, and needs the package imageio-ffmpeg", 4)
+        self.film_button = button("Film of the run", "The kept frames one after the other, with step and scale bar",
+                                  self.export_film)
         self.add(Section("Film").add(row(self.film_run, self.film_view, self.film_format), row(self.film_button, stretch=True)))
 
     def export_film(self) -> None:
@@ -300,12 +296,13 @@ class ExportDock(Dock):
         limits = None if layer is None or view == "sum" else tuple(layer.contrast_limits)
         kept = run.frames.kept
         voxels = run.problem.voxel_size
+        labels = [f"step {r['step']} of {r['total']}" for r in kept]
 
         def work(report: Any) -> Path:
             from ...export.film import save_film
 
-            return save_film(_Kept(run.frames, len(kept)), path, voxel_size=voxels, view=view, number=number, limits=limits,
-                             labels=[f"step {r['step']} of {r['total']}" for r in kept], progress=report, overwrite=True)
+            return save_film(cast(Any, _Kept(run.frames, len(kept))), path, voxel_size=voxels, view=view, number=number,
+                             limits=limits, labels=labels, progress=report, overwrite=True)
 
         self.workspace.jobs.run("film", "making a film", work, self._written_one)
 

@@ -53,7 +53,8 @@ class GuidanceDock(Dock):
         self.back_to = button("Go back", "Go on from that step with the settings as they are now: a branch", self._back)
         self.changes = QListWidget()
         self.changes.setMaximumHeight(110)
-        self.changes.setToolTip("What was changed in this run, and at which step. It is stored with every export, and mepdiff replay does "
+        self.changes.setToolTip("What was changed in this run, and at which step. It is stored with every export, and mepdiff "
+                                "replay does "
                                 "it all again.")
         self.undo_button = button("Undo", "Take the last change of settings back, in the run too (Alt+Z)", self.workspace.do_undo)
         self.redo_button = button("Redo", "Make it again (Alt+Y)", self.workspace.do_redo)
@@ -89,7 +90,8 @@ class GuidanceDock(Dock):
         if self.session.choices.setup.solver != "dps":
             self.note.setText("Guidance belongs to diffusion posterior sampling; the chosen solver has none.")
         elif atoms:
-            self.note.setText("Guidance by whole atoms: the data choose the slices of atoms between passes, and the odds say how firmly "
+            self.note.setText("Guidance by whole atoms: the data choose the slices of atoms between passes, and the odds say "
+                              "how firmly "
                               "the network's samples pull. Weight and schedule act on free voxels only; choose the guidance "
                               "'decoupled', 'adam' or 'paper' to use them.")
         else:

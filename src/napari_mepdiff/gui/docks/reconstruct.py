@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QCheckBox, QComboBox, QProgressBar, QSlider, QWidget
+from qtpy.QtWidgets import QCheckBox, QProgressBar, QSlider, QWidget
 
 from ...reconstruction.estimate import clock
 from ...reconstruction.preview import NOTICE
@@ -16,7 +17,7 @@ from ..dock import Dock
 from ..forms import Form
 from ..layers import images
 from ..plots import Curves
-from ..widgets import Section, button, row, words
+from ..widgets import Section, Status, button, combo, row, words
 
 FIRST = {
     "dps": ("elements", "steps", "samples", "seed"),
@@ -26,6 +27,7 @@ FIRST = {
     "refine": ("iterations", "learning_rate", "probe_rate", "position_rate", "misfit"),
 }
 ELSEWHERE = {"weight", "schedule", "curve", "misfit", "fraction", "inner", "guidance", "odds"}  # in the Guidance dock
+CURVES = 1.0  # s between drawings of the curves: they cost more than the picture
 HIDDEN = {"solver", "engine", "keep"}
 
 
@@ -40,6 +42,7 @@ class ReconstructDock(Dock):
         self._scrubbed: Any = None
         self._clock: list[tuple[int, float]] = []
         self._estimated: Any = None
+        self._drawn = 0.0
         self._build_interrupted()
         self._build_setup()
         self._build_run()
@@ -82,7 +85,7 @@ class ReconstructDock(Dock):
             buttons.append(button("Go on", "Open its data and go on from its last state", lambda: self._go_on(lost)))
         if lost.volume is not None:
             buttons.append(button("Show its volume", "The last volume it left, as a layer",
-                                  lambda: self.workspace.open_volume(lost.volume)))
+                                  partial(self.workspace.open_volume, lost.volume)))
         buttons.append(button("Forget it", "Remove what it left on disk", lambda: self._forget(lost)))
         self.section_interrupted.add(self.lost_text, row(*buttons, stretch=True))
 
@@ -109,23 +112,16 @@ class ReconstructDock(Dock):
 
     # ---- setup -------------------------------------------------------------------------------------------------
     def _build_setup(self) -> None:
-        self.solver = QComboBox()
-        for name, entry in SOLVERS.items():
-            self.solver.addItem(entry.title, name)
-        self.solver.setToolTip("Diffusion posterior sampling finds depth; the ordinary solvers are there to compare with")
+        self.solver = combo([(entry.title, name) for name, entry in SOLVERS.items()],
+                            "Diffusion posterior sampling finds depth; the ordinary solvers are there to compare with")
         self.solver.activated.connect(lambda i: self._change("solver", self.solver.itemData(i)))
-        self.device = QComboBox()
-        self.device.setToolTip("Where the work is done. A GPU is many times faster.")
-        self.device.setMinimumContentsLength(10)
-        self.device.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.device = combo(tip="Where the work is done. A GPU is many times faster.")
         self.device.activated.connect(lambda i: self._change("device", self.device.itemData(i)))
-        self.start_from = QComboBox()
-        self.start_from.setMinimumContentsLength(10)
-        self.start_from.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.start_from.setToolTip("A volume to begin from: a layer of the same grid. Diffusion sampling adds noise to it first.")
+        self.start_from = combo(tip="A volume to begin from: a layer of the same grid. Diffusion sampling adds noise to it first.")
         self.start_from.activated.connect(lambda i: self._change("start", self.start_from.itemData(i)))
         self.preview = QCheckBox("Preview")
-        self.preview.setToolTip("A first look within seconds on a machine without a GPU: every second detector pixel, a part of the "
+        self.preview.setToolTip("A first look within seconds on a machine without a GPU: every second detector pixel, a part "
+                                "of the "
                                 "positions, few steps, the compact prior. Not a result.")
         self.preview.toggled.connect(lambda on: self._change("preview", on))
         self.preview_text = words(NOTICE, small=True)
@@ -251,10 +247,12 @@ class ReconstructDock(Dock):
             truth = data.truth
             slices = setup.slices or (truth.shape[0] if truth is not None else 8)
             thickness = setup.slice_thickness or (truth.voxel_size[0] if truth is not None else 1.6)
-            canvas = data.canvas if data.boundary == "periodic" else canvas_shape(data.scan_positions(), pixel, data.detector_shape)[0]
+            canvas = data.canvas if data.boundary == "periodic" else canvas_shape(data.scan_positions(), pixel,
+                                                                                  data.detector_shape)[0]
             assert canvas is not None
             self.canvas.setText(f"volume {slices} × {canvas[0]} × {canvas[1]} voxels of {thickness:.3g} × {pixel[0]:.3g} × "
-                                f"{pixel[1]:.3g} Å: {slices * thickness:.1f} × {canvas[0] * pixel[0]:.1f} × {canvas[1] * pixel[1]:.1f} Å, "
+                                f"{pixel[1]:.3g} Å: {slices * thickness:.1f} × {canvas[0] * pixel[0]:.1f} × "
+                                f"{canvas[1] * pixel[1]:.1f} Å, "
                                 f"{data.boundary} field")
         except (ValueError, AssertionError) as error:
             self.canvas.setText(str(error))
@@ -306,12 +304,13 @@ class ReconstructDock(Dock):
         self.stop_button = button("Stop", "End after the present step; the volume stays (Alt+S)", w.do_stop)
         self.bar = QProgressBar()
         self.bar.setTextVisible(True)
-        self.state_text = words("", small=True)
+        self.state_text = Status(3)
         self.curves = Curves()
         self.watch_form = Form(Watching, ("follow", "sweep", "prediction"), lambda n, v: self.session.change("watching", **{n: v}))
         self.keep_form = Form(Watching, ("keep_every", "budget"), lambda n, v: self.session.change("watching", **{n: v}))
         self.run_section = Section("Run").add(
-            self.estimate_text, row(self.start_button, self.pause_button, self.step_button, self.stop_button), self.bar, self.state_text,
+            self.estimate_text, row(self.start_button, self.pause_button, self.step_button, self.stop_button), self.bar,
+            self.state_text,
             self.watch_form, self.curves)
         self.add(self.run_section)
         self._buttons()
@@ -341,6 +340,7 @@ class ReconstructDock(Dock):
         if run.state in ("done", "stopped", "failed"):
             self._clock.clear()
             self._select(run)
+            self.curves.show_run(run.number, run.frames.records, run.control.changes)
             self._set_scrub_range()
 
     def _frame(self, run: Any) -> None:
@@ -348,7 +348,8 @@ class ReconstructDock(Dock):
         self._clock.append((frame.step, time.monotonic()))
         del self._clock[:-40]
         self._show_state(run)
-        if self._selected() is run:
+        if self._selected() is run and time.monotonic() - self._drawn > CURVES:
+            self._drawn = time.monotonic()
             self.curves.show_run(run.number, run.frames.records, run.control.changes)
             self._set_scrub_range()
 
@@ -359,9 +360,12 @@ class ReconstructDock(Dock):
             self.bar.setFormat(run.state)
             self.state_text.setText(f"{run.name}: {run.error or run.state}")
             return
+        # QProgressBar repaints at once, and the whole window with it; so the repaint is held and done with all others
+        self.bar.setUpdatesEnabled(False)
         self.bar.setRange(0, frame.total)
         self.bar.setValue(frame.step)
         self.bar.setFormat(f"step {frame.step} of {frame.total}")
+        self.bar.setUpdatesEnabled(True)
         parts = [f"<b>{run.name}</b>: {run.error or run.state}"]
         if run.going_on and run.stage:
             parts.append(run.stage)
@@ -376,8 +380,7 @@ class ReconstructDock(Dock):
 
     # ---- runs --------------------------------------------------------------------------------------------------
     def _build_runs(self) -> None:
-        self.runs = QComboBox()
-        self.runs.setToolTip("Runs of this session. Curves and frames below are those of the chosen one.")
+        self.runs = combo(tip="Runs of this session. Curves and frames below are those of the chosen one.")
         self.runs.activated.connect(lambda _i: self._show_run())
         self.show_button = button("Show layer", "Bring the layer of this run back, or to the top", self._show_layer)
         self.remove_button = button("Remove", "Forget this run with its frames and layers. Exported files stay.", self._remove)
@@ -386,7 +389,7 @@ class ReconstructDock(Dock):
         self.scrub = QSlider(Qt.Orientation.Horizontal)
         self.scrub.setToolTip("Look back through the frames of this run; the newest is at the right")
         self.scrub.valueChanged.connect(self._scrub)
-        self.scrub_text = words("", small=True)
+        self.scrub_text = Status(1)
         self.frames_button = button("Frames as a layer", "All kept frames as one layer with a step axis to scrub through",
                                     self._frames_layer)
         self.runs_section = Section("Runs and their frames").add(
@@ -480,7 +483,8 @@ class ReconstructDock(Dock):
             self.workspace.runner.pause()  # one cannot look back and forward at once
         record = run.frames.kept[number]
         self.workspace.book.scrub(run, run.frames.volume(number))
-        self.scrub_text.setText(f"frame {number + 1} of {len(run.frames)}: step {record['step']}, misfit {record['loss']:.4g} × shot noise")
+        self.scrub_text.setText(f"frame {number + 1} of {len(run.frames)}: step {record['step']}, misfit {record['loss']:.4g} "
+                                f"× shot noise")
 
     def _frames_layer(self) -> None:
         run = self._selected()
