@@ -124,7 +124,7 @@ def patterns_at(volume: Volume, data: FourDSTEM, y: int, x: int) -> tuple[NDArra
     one = replace(problem, patterns=problem.patterns[index : index + 1], positions=problem.positions[index : index + 1])
     array = torch.from_numpy(volume.to_unit("rad", problem.energy).array)
     model = one.likelihood("poisson").patterns(array, np.array([0]))  # type: ignore[attr-defined]
-    return one.patterns[0].astype(np.float64), np.fft.fftshift(model[0].cpu().numpy().astype(np.float64))
+    return one.patterns[0].astype(np.float64), model[0].cpu().numpy().astype(np.float64)
 
 
 def _voxels(volume: Volume) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,23 +91,20 @@ def save_film(
         return _written(colours, width, labels[n] if labels else "", pixel)
 
     with atomic(path) as temporary:
-        if suffix == ".gif":
-            pictures = []
+        def each() -> Iterator[NDArray[np.uint8]]:
             for n in range(len(frames)):
-                pictures.append(picture(n))
+                yield picture(n)
                 if progress is not None:
                     progress((n + 1) / (len(frames) + 1))
-            iio.imwrite(temporary, pictures, extension=".gif", duration=1000 / rate, loop=0)
-        else:
-            film: Any
-            with iio.imopen(temporary, "w", plugin="FFMPEG", extension=".mp4") as film:  # type: ignore[call-overload]
-                def each() -> Any:
-                    for n in range(len(frames)):
-                        if progress is not None:
-                            progress((n + 1) / (len(frames) + 1))
-                        yield picture(n)
 
-                film.write(each(), fps=rate, codec="libx264", macro_block_size=2)
+        if suffix == ".gif":
+            iio.imwrite(temporary, list(each()), extension=".gif", duration=1000 / rate, loop=0)
+        else:
+            from imageio import v2
+
+            with v2.get_writer(temporary, format="FFMPEG", mode="I", fps=rate, codec="libx264", macro_block_size=2) as film:  # type: ignore[arg-type]
+                for one in each():
+                    film.append_data(one)
     if progress is not None:
         progress(1.0)
     return path
