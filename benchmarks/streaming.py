@@ -2,9 +2,9 @@
 
     python benchmarks/streaming.py [--json out.json] [--shot shot.png]
 
-Without a display it runs under Xvfb with software OpenGL. Gaps: time between beats of a 10 ms timer in the GUI thread, less those 10 ms.
-Step to screen: from the moment the solver hands a frame over to the swap of the canvas that shows it. Slowdown: seconds a step while
-it is watched in 2D, over seconds a step of the same run in a thread of the same process that nobody watches; runs in turn, medians.
+Without a display it runs under Xvfb with software OpenGL. Gaps: time between beats of a 10 ms timer in the GUI thread, less those
+10 ms. Step to screen: from the moment the solver hands a frame over to the swap of the canvas that shows it. Slowdown: seconds a
+step while it is watched in 2D, over seconds a step of the same run in a thread that nobody watches; runs in turn, medians.
 Preview: from Start to the first volume on the screen whose depth sum correlates with the truth by 0.8.
 """
 
@@ -29,7 +29,7 @@ except ImportError:  # from a fresh clone: set everything up, and go on in its e
     python = str(ROOT / ".venv" / "bin" / "python")
     os.execv(python, [python, *sys.argv])
 
-from napari_mepdiff.headless import ensure_display
+from napari_mepdiff.headless import ensure_display  # noqa: E402
 
 STEPS = 60
 
@@ -48,7 +48,8 @@ def main() -> None:
             subprocess.run(["make", "display"], cwd=ROOT, check=True)
     ensure_display()
     folder = tempfile.mkdtemp(prefix="mepdiff-streaming-")
-    os.environ.update(NAPARI_CONFIG=f"{folder}/napari.yaml", MEPDIFF_CONFIG=f"{folder}/last.json", MEPDIFF_RECOVERY=f"{folder}/runs")
+    os.environ.update(NAPARI_CONFIG=f"{folder}/napari.yaml", MEPDIFF_CONFIG=f"{folder}/last.json",
+                      MEPDIFF_RECOVERY=f"{folder}/runs")
     os.environ.setdefault("QT_API", "pyqt6")
     numbers = Bench(args).measure()
     print(json.dumps(numbers, indent=1))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,11 @@ from napari_mepdiff.physics.optics import Optics, probe_from_parameters
 from napari_mepdiff.physics.scan import Raster
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("QT_API", "pyqt6")  # PySide6 aborts at exit on Python 3.11
+os.environ.setdefault("PYTEST_QT_API", "pyqt6")
+os.environ.setdefault("NAPARI_CONFIG", str(Path(tempfile.mkdtemp(prefix="mepdiff-tests-")) / "napari.yaml"))
 ROOT = Path(__file__).parents[1]
+SCREEN = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")) or not sys.platform.startswith("linux")
 CRYSTALS = ROOT / "sample_data" / "crystals"
 
 OPTICS = Optics(energy=300, semi_angle=15, overfocus=60, C30=5000)
@@ -57,3 +63,12 @@ def small():
 def _seed():
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002
+
+
+def pytest_collection_modifyitems(items):
+    """Tests that open a viewer need a screen; `make test` makes one."""
+    if not SCREEN:
+        skip = pytest.mark.skip(reason="no screen: run `make test`, or pytest under xvfb-run")
+        for item in items:
+            if "make_napari_viewer" in getattr(item, "fixturenames", ()) or "qtbot" in getattr(item, "fixturenames", ()):
+                item.add_marker(skip)

@@ -26,7 +26,8 @@ def test_slices_stand_in_order():
 @pytest.mark.parametrize("suffix", [".gif", ".mp4"])
 def test_a_film_can_be_read_again(tmp_path, suffix):
     seen: list[float] = []
-    path = save_film(FRAMES, tmp_path / f"run{suffix}", voxel_size=VOXEL, labels=[f"step {n}" for n in range(6)], progress=seen.append)
+    labels = [f"step {n}" for n in range(6)]
+    path = save_film(FRAMES, tmp_path / f"run{suffix}", voxel_size=VOXEL, labels=labels, progress=seen.append)
     frames = iio.imread(path)
     assert len(frames) == 6
     assert frames.shape[1] % 2 == frames.shape[2] % 2 == 0

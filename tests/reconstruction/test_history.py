@@ -16,7 +16,7 @@ ONE = int(np.prod(SHAPE)) * 4
 
 
 def frame(step: int) -> Frame:
-    return Frame(step, 20, np.full(SHAPE, step, np.float32), 1.0 / (step + 1), -2.0, 0.1 * step, {"guidance_norm": 0.1, "stage": "x"})
+    return Frame(step, 20, np.full(SHAPE, step, np.float32), 1.0 / (step + 1), -2.0, 0.1 * step, {"guidance_norm": 0.1})
 
 
 def test_all_frames_come_back_from_memory_and_disk(tmp_path):

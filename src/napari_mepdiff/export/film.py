@@ -102,7 +102,9 @@ def save_film(
         else:
             from imageio import v2
 
-            with v2.get_writer(temporary, format="FFMPEG", mode="I", fps=rate, codec="libx264", macro_block_size=2) as film:  # type: ignore[arg-type]
+            open_writer: Any = v2.get_writer
+            writer = open_writer(temporary, format="FFMPEG", mode="I", fps=rate, codec="libx264", macro_block_size=2)
+            with writer as film:
                 for one in each():
                     film.append_data(one)
     if progress is not None:

@@ -79,6 +79,6 @@ class _Cut:
         for signal, slot in self._links:
             try:
                 signal.disconnect(slot)
-            except (ValueError, TypeError, RuntimeError, KeyError):  # gone already
+            except (ValueError, TypeError, RuntimeError, KeyError, AttributeError):  # gone already
                 continue
         self._links.clear()

@@ -68,6 +68,11 @@ class Job(QObject):
         """Ask it to end; its result is dropped."""
         self._cancel.set()
 
+    def wait(self, seconds: float) -> None:
+        """Wait for its end, at most so long."""
+        self._thread.join(seconds)
+        self._poll()
+
     @property
     def cancelled(self) -> bool:
         """Whether it was asked to end."""
@@ -148,6 +153,13 @@ class Jobs(QObject):
             self._waiting.pop(name, None)
             if name in self._running:
                 self._running[name].cancel()
+
+    def shut(self, seconds: float = 5.0) -> None:
+        """End all jobs and wait for them, at most so long each."""
+        self._waiting.clear()
+        for job in self.running:
+            job.cancel()
+            job.wait(seconds)
 
     def busy(self, purpose: str) -> bool:
         """Whether a job of that purpose is at work or waits."""

@@ -41,6 +41,7 @@ class RunRecord:
         short = {"dps": "DPS", "lbfgs": "L-BFGS"}.get(self.solver, SOLVERS[self.solver].title)
         self.name = f"run {number} · {short}" + (" (preview)" if self.preview else "")
         self.first, self.live, self.start = settings, settings, start
+        self.started_from = choices.setup.start if start is not None else ""
         self.setup, self.preparation = choices.setup, choices.preparation
         self.data: FourDSTEM = session.data  # type: ignore[assignment]
         self.path, self.open_options = session.path, dict(session.open_options)
@@ -95,7 +96,7 @@ class RunRecord:
             "steps": 0 if frame is None else frame.step, "planned": 0 if frame is None else frame.total,
             "loss": None if frame is None else frame.loss, "seconds": None if frame is None else round(frame.seconds, 2),
             "device": self.setup.device, "preview": self.preview, "state": self.state,
-            "started_from": self.setup.start if self.start is not None else "",
+            "started_from": self.started_from,
             "complete": self.state == "done", "versions": versions(),
         }
 

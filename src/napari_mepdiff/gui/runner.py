@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LOOK = 20  # ms between looks into the mailbox
 FASTEST = 0.08  # s between pictures
-SHARE = 24  # at most one part in so many of the GUI thread's time for pictures; OpenGL in software costs twice that again
+SHARE = 17  # at most one part in so many of the GUI thread's time for pictures; OpenGL in software costs twice that again
 FRESH = 0.05  # s
 SETTLED = 60  # ms after which a picture is on the screen
 AUTOSAVE = 60.0  # s
@@ -42,7 +42,7 @@ class Runner(QObject):
         self._run: RunRecord | None = None
         self._outcome: tuple[str, BaseException | None] | None = None
         self._shown: Any = None
-        self._told = 0
+        self._told: list[str] = []
         self._not_before = self._came = self._between = 0.0
         self._newest: Any = None
         self._timer = QTimer(self)
@@ -67,7 +67,7 @@ class Runner(QObject):
         """
         avoid_llvm_clash()
         run = self.session.new_run(start)
-        self._run, self._outcome, self._shown, self._told = run, None, None, 0
+        self._run, self._outcome, self._shown, self._told = run, None, None, []
         self.session.add_run(run)
         collector().hold()
         self._thread = threading.Thread(target=self._work, args=(run, checkpoint), name=f"mepdiff {run.name}", daemon=True)
@@ -161,14 +161,14 @@ class Runner(QObject):
         if frame is not None and frame is not self._shown and (self._due(run, begin) or outcome is not None):
             self._shown = frame
             run.stage = str(frame.info.get("stage", ""))
+            self._not_before = begin + FASTEST
+            spent = time.thread_time()
             self.arrived.emit(run, frame)
             QTimer.singleShot(SETTLED, lambda: self._pace(begin, time.thread_time() - spent))
-            spent = time.thread_time()
-            self._not_before = begin + FASTEST
-        notes = run.control.notes[self._told :] + [n for n in run.frames.notes if self._told == 0 and n]
-        for note in notes:
-            self.session.message.emit("info", f"{run.name}, {note}", "")
-        self._told = max(len(run.control.notes), 1 if notes else 0)
+        for note in [*run.control.notes, *run.frames.notes]:
+            if note not in self._told:
+                self._told.append(note)
+                self.session.message.emit("info", f"{run.name}, {note}", "")
         if outcome is not None:
             self._finish(run, *outcome)
 

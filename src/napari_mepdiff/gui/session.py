@@ -74,7 +74,7 @@ class Session:
         new = type(old).model_validate({**old.model_dump(), **fields})
         return self._set(self.choices.model_copy(update={part: new}))
 
-    def change_settings(self, solver: str | None = None, **fields: Any) -> SolverSettings:
+    def change_settings(self, solver: str | None = None, /, **fields: Any) -> SolverSettings:
         """Change fields of a solver's settings, validated; a run of that solver that is going on takes them before its next step.
 
         Raises

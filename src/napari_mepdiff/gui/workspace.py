@@ -142,7 +142,7 @@ class Workspace(QObject):
             return
         self._closed = True
         self.remember()
-        self.jobs.cancel()
+        self.jobs.shut()
         self.runner.stop()
         self.runner.wait(30)
         self._later.stop()

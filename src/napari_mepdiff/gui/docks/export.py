@@ -211,7 +211,7 @@ class ExportDock(Dock):
     # ---- figure ------------------------------------------------------------------------------------------------
     def _build_figure(self) -> None:
         self.figure_format = combo([".png", ".pdf", ".svg"], "PNG for slides, PDF or SVG for print", 4)
-        self.figure_button = button("Figure of the ticked", "All slices and the depth sum of each, one row a volume, with "
+        self.figure_button = button("Figure", "All slices and the depth sum of each, one row a volume, with "
                                                             "scale bar, "
                                     "units and scores against the ground truth", self.export_figure)
         self.window_button = button("Screenshot", "The whole window as it is", self.screenshot)
@@ -281,7 +281,7 @@ class ExportDock(Dock):
         self.film_format = combo([".gif", ".mp4"], "GIF plays everywhere; MP4 is smaller, and needs the package imageio-ffmpeg", 4)
         self.film_button = button("Film of the run", "The kept frames one after the other, with step and scale bar",
                                   self.export_film)
-        self.add(Section("Film").add(row(self.film_run, self.film_view, self.film_format), row(self.film_button, stretch=True)))
+        self.add(Section("Film").add(row(self.film_run, self.film_view), row(self.film_format, self.film_button, stretch=True)))
 
     def export_film(self) -> None:
         """Write a film of a run's kept frames."""
