@@ -105,7 +105,6 @@ class Desk:
 @pytest.fixture
 def desk(make_napari_viewer, qtbot, prior_file, monkeypatch):
     """A viewer that is shown, with all docks."""
-    from qtpy.QtCore import QEvent
     from qtpy.QtWidgets import QApplication
 
     before = {t.ident for t in threading.enumerate()}
@@ -120,19 +119,35 @@ def desk(make_napari_viewer, qtbot, prior_file, monkeypatch):
         QApplication.processEvents()
         time.sleep(0.01)
     assert not _ours(before), "a worker of ours is still alive"
-    watched = [weakref.ref(o) for o in (viewer, out.workspace, *out.docks.values())]
+    docks = list(out.docks.values())
+    workspace = out.workspace
     out.__dict__.clear()  # pytest keeps the desk itself
+    watched = [weakref.ref(o) for o in (viewer, workspace, *docks)]
+    del docks, workspace
+    shut(viewer)
+    del viewer
+    left = [type(w()).__name__ for w in pumped(watched)]
+    assert not left, f"still alive after closing: {left}"
+    assert gc.isenabled(), "garbage collection was left off"
+
+
+def shut(viewer):
+    """Close a viewer as its window would."""
     with patch.object(viewer.window._qt_window, "_save_current_window_settings"):
         viewer.close()
-    del viewer
+
+
+def pumped(watched):
+    """Let Qt delete what it will; the weak references that are still alive after that."""
+    from qtpy.QtCore import QEvent
+    from qtpy.QtWidgets import QApplication
+
     deadline = time.monotonic() + 5
     while any(w() is not None for w in watched) and time.monotonic() < deadline:
         QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
         QApplication.processEvents()
         gc.collect()
-    left = [type(w()).__name__ for w in watched if w() is not None]
-    assert not left, f"still alive after closing: {left}"
-    assert gc.isenabled(), "garbage collection was left off"
+    return [w for w in watched if w() is not None]
 
 
 def _ours(before):

@@ -140,7 +140,8 @@ def test_every_format_comes_back_equal(desk, tmp_path, suffix):
     from napari_mepdiff.specimen.volume import Volume
 
     rng = np.random.default_rng(0)
-    volume = Volume(rng.random((4, 12, 16)).astype(np.float32), (1.6, 0.2, 0.25), (0, 1.0, 2.0), energy=300.0, provenance={"seed": 5})
+    array = rng.random((4, 12, 16)).astype(np.float32)
+    volume = Volume(array, (1.6, 0.2, 0.25), (0, 1.0, 2.0), energy=300.0, provenance={"seed": 5})
     desk.workspace.book.add_volume(volume, "mine")
     desk.session.change("export", folder=str(tmp_path), format=suffix)
     desk.export.tick("mine")

@@ -91,15 +91,20 @@ def _layer_data(path: str) -> tuple[Any, dict[str, Any], str]:
         return volume.array, {"name": Path(path).stem, "scale": volume.voxel_size, "translate": volume.origin, "axis_labels": AXES,
                               "units": ("angstrom",) * 3, "colormap": COLORMAP, "contrast_limits": span(volume.array),
                               "metadata": {KEY: describe(volume, "volume", file=str(path))}}, "image"
+    from ..measurement.readers import open_4dstem
+
+    return _virtual(open_4dstem(path), Path(path).stem, "4D-STEM")
+
+
+def _virtual(data: Any, name: str, role: str) -> tuple[Any, dict[str, Any], str]:
+    """The sum of each pattern, where it was recorded, as a layer-data tuple."""
     import numpy as np
 
-    from ..measurement.readers import open_4dstem
     from .layers import AXES, KEY, scan_affine
 
-    data = open_4dstem(path)
     image = np.asarray(data.data.sum(axis=(2, 3)))
-    return image, {"name": Path(path).stem, "affine": scan_affine(data), "axis_labels": AXES[1:], "units": ("angstrom",) * 2,
-                   "metadata": {KEY: {"role": "4D-STEM", "path": str(path)}}}, "image"
+    return image, {"name": name, "affine": scan_affine(data), "axis_labels": AXES[1:], "units": ("angstrom",) * 2,
+                   "interpolation2d": "nearest", "metadata": {KEY: {"role": role}}}, "image"
 
 
 def _npy_axes(path: Path) -> int:
@@ -131,13 +136,18 @@ def write_volume(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
 def _sample(name: str) -> list[Any]:
     import napari
 
-    from ..measurement.samples import sample_path
+    from ..measurement.samples import open_sample
+    from .workspace import workspace_of
 
+    data = open_sample(name)
+    image, options, kind = _virtual(data, "virtual image", "virtual image")
     viewer = napari.current_viewer()
-    if viewer is None:
-        return [_layer_data(str(sample_path(name)))]
-    _open(viewer, name)
-    return NOTHING
+    if viewer is not None:
+        show_docks(viewer)
+        workspace_of(viewer).take(data.loaded(), name)  # small: it is open before a dialog could be
+        if "virtual image" in viewer.layers:
+            viewer.layers.remove("virtual image")
+    return [(image, options, kind)]
 
 
 def sample_srtio3() -> list[Any]:

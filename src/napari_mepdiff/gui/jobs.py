@@ -127,6 +127,7 @@ class Jobs(QObject):
         self._report_error = report_error
         self._running: dict[str, Job] = {}
         self._waiting: dict[str, tuple[Any, ...]] = {}
+        self._shut = False
 
     @property
     def running(self) -> list[Job]:
@@ -136,6 +137,8 @@ class Jobs(QObject):
     def run(self, purpose: str, title: str, function: Callable[[Report], Any], done: Callable[[Any], None] | None = None,
             failed: Callable[[BaseException], None] | None = None) -> None:
         """Begin a job. If one of that purpose is at work this one begins when it has ended, for which a slow one is cancelled."""
+        if self._shut:
+            return
         if purpose in self._running:
             self._waiting[purpose] = (title, function, done, failed)
             if self._running[purpose].age > PATIENCE:  # a quick one may finish: dragging then shows pictures on the way
@@ -156,6 +159,7 @@ class Jobs(QObject):
 
     def shut(self, seconds: float = 5.0) -> None:
         """End all jobs and wait for them, at most so long each."""
+        self._shut = True
         self._waiting.clear()
         for job in self.running:
             job.cancel()
