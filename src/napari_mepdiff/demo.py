@@ -1,69 +1,154 @@
-"""The main job from end to end: a sample reconstructed by ordinary solvers and by DPS, judged, drawn and exported."""
+"""The main job from end to end, in napari: open a sample, reconstruct, watch, compare with the truth, export.
+
+On a screen the window stays open at the end. Without one the same session runs under Xvfb and leaves its pictures.
+"""
 
 from __future__ import annotations
 
 import argparse
-import re
+import os
+import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .headless import ensure_display, has_display
+
+UNDER_XVFB = "MEPDIFF_DEMO_ALONE"
+
 
 def main() -> None:
-    """Run the demonstration; ``--output`` says where its picture and volumes go."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run the demonstration; ``--output`` says where its pictures and volumes go."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sample", default="cuwo4")
-    parser.add_argument("--steps", type=int, default=60, help="of DPS")
+    parser.add_argument("--steps", type=int, default=60, help="of diffusion posterior sampling")
     parser.add_argument("--output", type=Path, default=Path("demo_output"))
     args = parser.parse_args()
-
-    from ase.formula import Formula
-
-    from .evaluation.figures import compare_figure
-    from .evaluation.judge import judge
-    from .export.volumes import save_volume
-    from .measurement.samples import open_sample
-    from .reconstruction.problem import Problem
-    from .reconstruction.registry import SOLVERS, solve
-    from .terminal import print_scores, progress
-
     args.output.mkdir(parents=True, exist_ok=True)
-    data = open_sample(args.sample)
-    assert data.truth is not None
-    problem = Problem.from_data(data)
-    formula = Formula(data.provenance["crystal"]["formula"]).reduce()[0].format("metal")
-    print(f"{args.sample}: {formula}, {data.shape[0]} × {data.shape[1]} patterns of {data.shape[2]}² px → {problem.shape} voxels")
-    elements = re.findall("[A-Z][a-z]?", formula)
-    every_second = {"detector_stride": 2}
-    runs: dict[str, tuple[str, dict[str, Any]]] = {
-        "Adam": ("adam", {"iterations": 20, "misfit": "poisson", "non_negative": True, **every_second}),
-        "L-BFGS": ("lbfgs", {"non_negative": True, "misfit": "poisson", "batch": None, "learning_rates": (1.0,), "iterations": 4,
-                             "evaluations": 10, "line_search": True, **every_second}),
-        "atomic sources": ("atomic", {"elements": elements, **every_second}),
-        "DPS": ("dps", {"elements": elements, "steps": args.steps}),
-    }
-    volumes, scores = {"truth": data.truth}, {}
-    for name, (solver, fields) in runs.items():
-        settings = SOLVERS[solver].default(**fields)
-        start, frame = time.perf_counter(), None
-        with progress(name) as advance:
-            for frame in solve(problem, settings):
-                advance(frame.step, frame.total, frame.info.get("stage", f"misfit {frame.loss:.3f} × shot noise"))
-        assert frame is not None
-        volume = problem.volume(frame.volume, made_by="make demo", solver=solver,
-                                settings=settings.model_dump(mode="json"), loss=frame.loss)
-        volumes[name], scores[name] = volume, judge(volume, data.truth, data)
-        print(f"{name}: {time.perf_counter() - start:.0f} s")
-    print_scores(scores)
-    best = max((n for n in scores if n != "DPS"), key=lambda n: scores[n].ssim)
-    print(f"volume SSIM {scores['DPS'].ssim:.3f} by DPS, {scores[best].ssim:.3f} by {best}, the best ordinary solver here; depth "
-          f"correlation {scores['DPS'].depth_correlation:.2f} and {scores[best].depth_correlation:.2f}")
-    picture = compare_figure(volumes, args.output / "comparison.png", scores,
-                             f"{formula}: truth, ordinary solvers and diffusion posterior sampling, 1e6 e/Å², phase in rad")
-    written = save_volume(volumes["DPS"], args.output / "dps.tif", overwrite=True)
-    written += save_volume(volumes["L-BFGS"], args.output / "lbfgs.h5", overwrite=True)
-    print("picture:", picture)
-    print("volumes:", ", ".join(str(p) for p in written if p.suffix != ".json"))
+    if not has_display():
+        os.environ[UNDER_XVFB] = "1"
+        try:
+            ensure_display()  # does not come back: this program begins again with a screen
+        except RuntimeError as error:
+            sys.exit(f"demo: {error}")
+    alone = os.environ.get(UNDER_XVFB) == "1"
+    if alone:  # nobody's napari: leave nobody's settings behind
+        folder = tempfile.mkdtemp(prefix="mepdiff-demo-")
+        os.environ.update(NAPARI_CONFIG=f"{folder}/napari.yaml", MEPDIFF_CONFIG=f"{folder}/last.json",
+                          MEPDIFF_RECOVERY=f"{folder}/runs")
+    Demo(args.sample, args.steps, args.output).play()
+    if not alone:
+        import napari
+
+        print("napari stays open: look around, and close it when you like")
+        napari.run()
+
+
+class Demo:
+    """The session, step by step, through the docks."""
+
+    def __init__(self, sample: str, steps: int, output: Path) -> None:
+        import napari
+
+        from .gui.contributions import DOCKS, show_docks
+
+        self.sample, self.steps, self.output = sample, steps, output
+        self.viewer = napari.Viewer(title="napari-mepdiff")
+        self.viewer.window.resize(1366, 860)
+        self.docks = dict(zip(DOCKS, show_docks(self.viewer), strict=True))
+        self.workspace = self.docks["Data"].workspace
+        self.session = self.workspace.session
+        self.session.message.connect(lambda level, text, _details: print(f"  {level}: {text}"))
+
+    def play(self) -> None:
+        """All of it."""
+        from .gui.contributions import raise_dock
+
+        print(f"opening the sample {self.sample}")
+        self.workspace.open(self.sample)
+        self.until(lambda: self.session.findings is not None and not self.workspace.jobs.running)
+        self.picture("1_data")
+        raise_dock(self.docks["Reconstruct"])
+        self.session.change("setup", solver="lbfgs", preview=False)
+        self.session.change_settings("lbfgs", non_negative=True, misfit="poisson", batch=None, learning_rates=(1.0,), iterations=4,
+                                     evaluations=10, line_search=True, detector_stride=2)
+        ordinary = self.run()
+        self.session.change("setup", solver="dps")
+        self.session.change_settings("dps", steps=self.steps)
+        run = self.run(lambda r: self.picture("2_running") if r.frame.step == self.steps // 2 else None)
+        compare = self.docks["Compare"]
+        raise_dock(compare)
+        scores = {}
+        for each in (ordinary, run):
+            for box, name in ((compare.reference, "ground truth"), (compare.test, each.name)):
+                box.setCurrentIndex(box.findText(name))
+            compare.found = None
+            compare.run()
+            self.until(lambda: compare.found is not None)
+            scores[each.name] = compare.found.scores
+        atom = self.session.data.truth_atoms["positions"][0] if self.session.data.truth_atoms else (0, 3.0, 3.0)
+        compare.pick(float(atom[1]), float(atom[2]))
+        self.picture("3_comparison")
+        export = self.docks["Export"]
+        raise_dock(export)
+        compare.clear()
+        self.session.change("export", folder=str(self.output.resolve()), format=".tif", overwrite=True)
+        export.tick(run.name, ordinary.name)
+        export.export()
+        self.until(lambda: not self.workspace.jobs.running)
+        export.export_figure()
+        self.until(lambda: not self.workspace.jobs.running)
+        self.picture("4_export")
+        from .terminal import print_scores
+
+        print_scores(scores)
+        print("volumes:", ", ".join(self.session.exported[-2:]))
+        print("figure:", export.last_file)
+        print("pictures of the window:", ", ".join(str(p) for p in sorted(self.output.glob("[1-4]_*.png"))))
+
+    def run(self, watch: Callable[[Any], Any] = lambda _run: None) -> Any:
+        """One run to its end."""
+        run = self.workspace.start()
+        if run is None:
+            raise SystemExit("demo: the run was not started")
+        print(f"{run.name} …")
+        seen: list[int] = []
+
+        def look() -> bool:
+            if run.frame is not None and (not seen or seen[-1] != run.frame.step):
+                seen.append(run.frame.step)
+                watch(run)
+            return not run.going_on
+
+        self.until(look, 1800)
+        if run.frame is None or run.state != "done":
+            raise SystemExit(f"demo: {run.name} {run.state}: {run.error}")
+        print(f"  {run.frame.seconds:.0f} s, misfit {run.frame.loss:.3f} × shot noise")
+        return run
+
+    def picture(self, name: str) -> None:
+        """The whole window."""
+        self.wait(0.5)
+        self.viewer.screenshot(str(self.output / f"{name}.png"), canvas_only=False)
+
+    def until(self, condition: Callable[[], bool], seconds: float = 120.0) -> None:
+        """Let Qt work until something holds."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                raise SystemExit("demo: it took too long")
+            self.wait(0.03)
+
+    @staticmethod
+    def wait(seconds: float) -> None:
+        """Let Qt work for a while."""
+        from qtpy.QtCore import QEventLoop, QTimer
+
+        loop = QEventLoop()
+        QTimer.singleShot(round(seconds * 1e3), loop.quit)
+        loop.exec()
 
 
 if __name__ == "__main__":
