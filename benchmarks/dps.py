@@ -103,8 +103,8 @@ def judge(truth: Any, atoms: Any, volume: Any, std: Any = None) -> dict[str, flo
     return row
 
 
-def sweep(folder: Path, crystals: list[int], part: str, core: int | None) -> None:
-    """Every variant on these crystals; rows already in the table are left out."""
+def sweep(folder: Path, crystals: list[int], part: str, core: int | None, only: list[str] | None = None) -> None:
+    """Every variant (or only those named) on these crystals; rows already in the table are left out."""
     if core is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
     import numpy as np
@@ -132,6 +132,8 @@ def sweep(folder: Path, crystals: list[int], part: str, core: int | None) -> Non
     jobs = ordinary[:3] + [(name, "dps", fields) for name, fields in SWEEP[:10]] + ordinary[3:]
     jobs += [(name, "dps", fields) for name, fields in SWEEP[10:]]
     for variant, solver, fields in jobs:
+        if only and f"{variant} {fields.get('steps', '')}".strip() not in only:
+            continue
         for name, (measured, problem, symbols) in data.items():
             given = dict(fields)
             schedule = given.get("schedule", "shifted-sigmoid") if solver == "dps" else ""
@@ -196,6 +198,7 @@ def main() -> None:
     parser.add_argument("--crystals", type=int, default=12)
     parser.add_argument("--part", default="test")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--only", action="append", help="variant with its steps, e.g. 'atoms 100'; as often as needed")
     args = parser.parse_args()
     if args.report:
         from dps_report import report
@@ -205,12 +208,12 @@ def main() -> None:
         args.sweep.mkdir(parents=True, exist_ok=True)
         numbers = list(range(args.crystals))
         if args.workers == 1:
-            sweep(args.sweep, numbers, args.part, None)
+            sweep(args.sweep, numbers, args.part, None, args.only)
             return
         import multiprocessing
 
         context = multiprocessing.get_context("spawn")
-        workers = [context.Process(target=sweep, args=(args.sweep, numbers[k :: args.workers], args.part, k))
+        workers = [context.Process(target=sweep, args=(args.sweep, numbers[k :: args.workers], args.part, k, args.only))
                    for k in range(args.workers)]
         for worker in workers:
             worker.start()

@@ -1,6 +1,6 @@
 """Watching a run: is the window alive, how soon is a step on the screen, what does watching cost, how soon is there a picture?
 
-    python benchmarks/streaming.py [--json out.json] [--shot shot.png]
+    python benchmarks/streaming.py [--json] [--shot shot.png]
 
 Without a display it runs under Xvfb with software OpenGL. Gaps: time between beats of a 10 ms timer in the GUI thread, less those
 10 ms. Step to screen: from the moment the solver hands a frame over to the swap of the canvas that shows it. Slowdown: seconds a
@@ -37,7 +37,7 @@ STEPS = 60
 def main() -> None:
     """Run all of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write the numbers")
+    parser.add_argument("--json", action="store_true", help="print the numbers alone")
     parser.add_argument("--shot", type=Path, help="write a picture of the window in mid-run")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each kind for the slowdown")
     args = parser.parse_args()
@@ -52,9 +52,7 @@ def main() -> None:
                       MEPDIFF_RECOVERY=f"{folder}/runs")
     os.environ.setdefault("QT_API", "pyqt6")
     numbers = Bench(args).measure()
-    print(json.dumps(numbers, indent=1))
-    if args.json:
-        args.json.write_text(json.dumps(numbers, indent=1) + "\n")
+    print(json.dumps(numbers) if args.json else "\n".join(f"{name:36} {value}" for name, value in numbers.items()))
 
 
 class Beat:

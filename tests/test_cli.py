@@ -190,3 +190,18 @@ def test_dps_goes_on_after_kill_9_to_the_same_volume(folder):
     text = run("reconstruct", "gaas.h5", "-o", "killed.npy", *words, "--resume", cwd=folder)
     assert "partial volume, step 24 of 400" in text
     assert np.array_equal(load_volume(folder / "killed.npy").array, load_volume(folder / "whole.npy").array)
+
+
+def test_prepare_preview_and_film(folder):
+    import imageio.v3 as iio
+
+    text = run("reconstruct", "gaas.h5", "-o", "look.h5", "--solver", "adam", "--preview", "--prepare", "flip_x=true",
+               "--prepare", "overfocus=80", "--film", "look.gif", cwd=folder)
+    assert "Do not publish" in text
+    assert len(iio.imread(folder / "look.gif")) == 10
+    recipe = load_volume(folder / "look.h5").provenance["recipe"]
+    assert recipe["preview"]
+    assert recipe["preparation"] == {"flip_x": True, "overfocus": 80}
+    run("replay", "look.h5", "-o", "again.h5", cwd=folder)
+    np.testing.assert_array_equal(load_volume(folder / "again.h5").array, load_volume(folder / "look.h5").array)
+    assert "extra" in run("reconstruct", "gaas.h5", "-o", "x.h5", "--prepare", "nonsense=1", cwd=folder, ok=False).lower()

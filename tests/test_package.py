@@ -12,8 +12,8 @@ import pytest
 
 from .conftest import ROOT
 
-HEAVY = ("torch", "safetensors", "pyarrow", "qtpy", "PyQt6", "PyQt5", "PySide6", "napari", "numpy", "h5py", "dask", "abtem",
-         "ptyrad")
+HEAVY = ("torch", "safetensors", "pyarrow", "qtpy", "PyQt6", "PyQt5", "PySide6", "pyqtgraph", "superqt", "magicgui", "napari",
+         "numpy", "h5py", "dask", "abtem", "ptyrad")
 
 
 def _loaded(statement: str) -> set[str]:
@@ -24,6 +24,7 @@ def _loaded(statement: str) -> set[str]:
 def test_importing_loads_nothing_heavy():
     assert _loaded("import napari_mepdiff") == set()
     assert _loaded("import napari_mepdiff.cli") == set()
+    assert _loaded("import napari_mepdiff.headless, napari_mepdiff.demo, napari_mepdiff.gui") == set()
 
 
 def test_import_and_help_answer_quickly():

@@ -55,6 +55,7 @@ def test_against_the_truth(compared):
     assert viewer.canvas.grid.position(list(viewer.layers).index(viewer.layers[run.name]), viewer.layers) == (0, 1)
     viewer.layers["ground truth"].contrast_limits = (0, 0.5)
     assert tuple(viewer.layers[run.name].contrast_limits) == (0, 0.5)
+    looks = viewer.layers[run.name].blending
     # every other view, and back
     view(desk, "difference")
     np.testing.assert_allclose(viewer.layers["difference"].data, run.frame.volume - truth, atol=1e-6)
@@ -77,7 +78,7 @@ def test_against_the_truth(compared):
     desk.click(dock.back_button)
     assert not viewer.canvas.grid.enabled
     assert not [n for n in ("swipe", "difference", "depth sum · difference") if n in viewer.layers]
-    assert viewer.layers[run.name].blending == "translucent"
+    assert viewer.layers[run.name].blending == looks
 
 
 def test_profile_patterns_and_another_run(compared):

@@ -71,6 +71,24 @@ def test_every_sample_is_in_the_menu():
         assert hasattr(__import__(module, fromlist=[name]), name), command.id
 
 
+def test_menus_are_napari_s_own_and_the_palette_has_every_command(viewers):
+    from napari._app_model import get_app_model
+    from napari._app_model.constants import MenuId
+    from npe2 import PluginManifest
+
+    from tests.conftest import ROOT
+
+    manifest = PluginManifest.from_file(ROOT / "src" / "napari_mepdiff" / "napari.yaml")
+    places = {str(m) for m in MenuId.contributables()} | {s.id for s in manifest.contributions.submenus}
+    assert set(manifest.contributions.menus) <= places
+    viewer = viewers()
+    app = get_app_model()
+    palette = {item.command.id for item in app.menus.get_menu(app.menus.COMMAND_PALETTE_ID)}
+    for name in ("all", "start", "pause", "single", "stop", "undo", "redo", "back", "data", "export"):
+        assert f"napari-mepdiff.{name}" in palette
+    close(viewer)
+
+
 def test_three_clicks_from_an_empty_napari_to_a_run(viewers, qtbot, prior_file):
     """File ▸ Open Sample ▸ SrTiO₃; Preview; Start."""
     from napari_mepdiff.gui.workspace import workspace_of

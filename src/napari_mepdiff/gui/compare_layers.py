@@ -31,9 +31,15 @@ class CompareLayers(QObject):
         self._pair: tuple[Any, Any] | None = None
         self._swipe: Any = None
         self._linked: list[Any] = []
+        self._looks: list[tuple[Any, Any, Any]] = []
         self._before: dict[Any, bool] | None = None
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._blink)
+
+    @property
+    def active(self) -> bool:
+        """Whether two layers are laid out against each other."""
+        return self._pair is not None
 
     def show(self, view: str, reference: Any, test: Any, found: Comparison, rate: float) -> None:
         """Lay two layers out.
@@ -49,6 +55,7 @@ class CompareLayers(QObject):
         self.clear()
         self._before = {layer: layer.visible for layer in self.viewer.layers}
         self._pair = (reference, test)
+        self._looks = [(layer, layer.colormap, layer.blending) for layer in self._pair]
         for layer in self.viewer.layers:
             layer.visible = layer in (reference, test)
         self._link(reference, test, found)
@@ -144,16 +151,17 @@ class CompareLayers(QObject):
         for layer in present:
             if layer.metadata.get(KEY, {}).get("role") in OURS:
                 self.viewer.layers.remove(layer)
-        if self._pair is not None:
-            for layer in self._pair:
-                if layer in self.viewer.layers:
-                    layer.colormap = "inferno"
-                    layer.blending = "translucent"
+        for layer, colours, blending in self._looks:
+            if layer in present:
+                layer.colormap, layer.blending = colours, blending
+        self._looks = []
         if self._before is not None:
             for layer, visible in self._before.items():
                 if layer in self.viewer.layers:
                     layer.visible = visible
-        self.viewer.canvas.grid.enabled = False
+        if self.viewer.canvas.grid.enabled:
+            self.viewer.canvas.grid.enabled = False
+            self.viewer.reset_view()
         self._pair = self._swipe = self._before = None
 
     def close(self) -> None:

@@ -37,6 +37,16 @@ def save(choices: Choices, path: str, options: dict[str, Any], exported: list[st
         return
 
 
+def preference(name: str, default: bool) -> bool:
+    """A switch of File ▸ Preferences ▸ Plugins, as the manifest declares it."""
+    try:
+        from napari.settings import get_plugin_settings
+
+        return bool(getattr(get_plugin_settings("napari-mepdiff").general, name))
+    except (ImportError, AttributeError, KeyError):  # not installed as a plugin
+        return default
+
+
 def load() -> tuple[Choices, str, dict[str, Any], list[str]]:
     """What was remembered; the defaults for what is not there or was written by another version."""
     try:

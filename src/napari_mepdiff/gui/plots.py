@@ -113,9 +113,7 @@ class Curves(QWidget):
                 line = pg.InfiniteLine(step, 90, pen=pg.mkPen("#d9534f" if own else "#e0a030", width=1.2,
                                                               style=Qt.PenStyle.DashLine),
                                        label=text[:28] if plot is self.misfit else None,
-                                       labelOpts={"position": 0.85, "color": "#e0a030", "rotateAxis": (1, 0), "anchors": [(0,
-                                                                                                                           0),
-                                                                                                                           (0, 0)]})
+                                       labelOpts={"position": 0.96, "color": "#e0a030", "anchors": [(0, 0), (0, 0)]})
                 line.setToolTip(f"step {step}: {text}")
                 plot.addItem(line)
                 self.marks.append((plot, line))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import weakref
 from pathlib import Path
@@ -78,6 +79,7 @@ class Workspace(QObject):
         if self._window is None and window is not None and window.inherits("QMainWindow"):
             self._window = window
             window.installEventFilter(self)
+            window.destroyed.connect(self.close)
 
     def eventFilter(self, watched: Any, event: Any) -> bool:
         """Closing the window: ask where a run goes on, save its volume, remember the choices."""
@@ -85,15 +87,24 @@ class Workspace(QObject):
             if not self.may_close():
                 event.ignore()
                 return True
-            self.close()
+            self.remember()
+            QTimer.singleShot(0, self._close_if_gone)  # napari may ask too, and the user may stay
         return False
+
+    def _close_if_gone(self) -> None:
+        try:
+            gone = self._window is None or not self._window.isVisible()
+        except RuntimeError:  # its C++ part is deleted
+            gone = True
+        if gone:
+            self.close()
 
     def may_close(self) -> bool:
         """Ask what shall become of a run that goes on. False: stay."""
         run = self.session.active
         if run is None:
             return True
-        answer = self.ask_closing(run)
+        answer = self.ask_closing(run) if memory.preference("ask_before_closing", True) else "save"
         if answer == "cancel":
             return False
         self.runner.stop()
@@ -146,8 +157,10 @@ class Workspace(QObject):
         self.runner.stop()
         self.runner.wait(30)
         self._later.stop()
-        if self._window is not None:
-            self._window.removeEventFilter(self)
+        with contextlib.suppress(RuntimeError):  # its C++ part may be deleted
+            if self._window is not None:
+                self._window.removeEventFilter(self)
+                self._window.destroyed.disconnect(self.close)
         self.book.close()
         for run in self.session.runs:
             run.frames.close()

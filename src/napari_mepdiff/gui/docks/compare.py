@@ -107,7 +107,7 @@ class CompareDock(Dock):
         if old.comparison != new.comparison:
             self.form.show_values(new.comparison)
             self.form.set_row_visible("blink", new.comparison.view == "blink")
-            if self.found is not None and old.comparison.view != new.comparison.view:
+            if self.found is not None and self.shown.active and old.comparison.view != new.comparison.view:
                 self._lay_out()
 
     def _forget(self) -> None:

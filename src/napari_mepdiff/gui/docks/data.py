@@ -14,6 +14,7 @@ from ...measurement.samples import NAMES
 from ..dock import Dock
 from ..explorer import Explorer
 from ..forms import Form
+from ..memory import preference
 from ..plots import Picture, Plot
 from ..widgets import COLOURS, Section, button, row, words
 
@@ -45,6 +46,8 @@ class DataDock(Dock):
         self._measured(self.session.data)
         if self.session.summary is not None:
             self._looked()
+        if self.session.raw is None and preference("restore", False):
+            self.workspace.restore()
 
     # ---- measurement -------------------------------------------------------------------------------------------
     def _build_measurement(self) -> None:
