@@ -134,6 +134,9 @@ def test_mean_and_spread_of_several_samples(desk):
     np.testing.assert_array_equal(desk.viewer.layers[f"{run.name} · spread"].data, run.frame.arrays["std"])
     desk.click(dock.agreement_button)
     assert desk.viewer.layers[f"{run.name} · agreement"].visible
+    desk.click(dock.back_button)
+    assert [layer.name for layer in desk.viewer.layers if layer.visible] == [run.name]
+    assert not desk.viewer.canvas.grid.enabled
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".zarr", ".h5", ".mrc", ".npy"])

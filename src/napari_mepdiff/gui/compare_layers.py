@@ -94,6 +94,14 @@ class CompareLayers(QObject):
         grid.enabled = True
         self.viewer.reset_view()
 
+    def beside(self, *layers: Any) -> None:
+        """Layers side by side, all others hidden until :meth:`clear`."""
+        self.clear()
+        self._before = {layer: layer.visible for layer in self.viewer.layers}
+        for layer in self.viewer.layers:
+            layer.visible = layer in layers
+        self.grid(layers)
+
     def sums(self, found: Comparison, names: tuple[str, str]) -> list[Any]:
         """Depth sums of both and their difference, side by side."""
         self.clear()

@@ -55,7 +55,7 @@ class Curves(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.misfit = Plot("", "misfit ÷ noise", 104)
-        self.norm = Plot("", "guidance (rad)", 86)
+        self.norm = Plot("", "moved (rad)", 86)
         self.level = Plot("step", "λ (log-SNR)", 96)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -105,15 +105,16 @@ class Curves(QWidget):
         for plot, item in self.marks:
             plot.removeItem(item)
         self.marks.clear()
-        for step, change in changes:
+        for n, (step, change) in enumerate(changes):
             own = change.get("by") == "solver"
             text = f"back to {change['back']}" if "back" in change else ", ".join(
                 f"{k} {_short(v)}" for k, v in change.items() if k not in ("by", "reason"))
             for plot in self.plots:
                 line = pg.InfiniteLine(step, 90, pen=pg.mkPen("#d9534f" if own else "#e0a030", width=1.2,
                                                               style=Qt.PenStyle.DashLine),
-                                       label=text[:28] if plot is self.misfit else None,
-                                       labelOpts={"position": 0.96, "color": "#e0a030", "anchors": [(0, 0), (0, 0)]})
+                                       label=text[:18] if plot is self.misfit else None,
+                                       labelOpts={"position": 0.96 - 0.17 * (n % 4), "color": "#e0a030",
+                                                  "anchors": [(0, 0), (0, 0)]})
                 line.setToolTip(f"step {step}: {text}")
                 plot.addItem(line)
                 self.marks.append((plot, line))

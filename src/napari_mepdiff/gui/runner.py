@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LOOK = 20  # ms between looks into the mailbox
 FASTEST = 0.08  # s between pictures
-SHARE = 17  # at most one part in so many of the GUI thread's time for pictures; OpenGL in software costs twice that again
+SHARE = 22  # at most one part in so many of the GUI thread's time for pictures; OpenGL in software costs twice that again
 FRESH = 0.05  # s
 SETTLED = 60  # ms after which a picture is on the screen
 AUTOSAVE = 60.0  # s

@@ -367,7 +367,4 @@ class CompareDock(Dock):
         if mean is None or other is None:
             self.session.message.emit("info", f"the layer is there when {run.name} has ended", "")
             return
-        self.shown.clear()
-        for layer in self.viewer.layers:
-            layer.visible = layer in (mean, other)
-        self.shown.grid((mean, other))
+        self.shown.beside(mean, other)
