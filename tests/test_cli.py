@@ -202,6 +202,6 @@ def test_prepare_preview_and_film(folder):
     recipe = load_volume(folder / "look.h5").provenance["recipe"]
     assert recipe["preview"]
     assert recipe["preparation"] == {"flip_x": True, "overfocus": 80}
-    run("replay", "look.h5", "-o", "again.h5", cwd=folder)
-    np.testing.assert_array_equal(load_volume(folder / "again.h5").array, load_volume(folder / "look.h5").array)
+    run("replay", "look.h5", "-o", "look_again.h5", cwd=folder)
+    np.testing.assert_array_equal(load_volume(folder / "look_again.h5").array, load_volume(folder / "look.h5").array)
     assert "extra" in run("reconstruct", "gaas.h5", "-o", "x.h5", "--prepare", "nonsense=1", cwd=folder, ok=False).lower()
