@@ -164,7 +164,7 @@ def test_the_last_session_comes_back(viewers, qtbot, tmp_path, monkeypatch):
     qtbot.waitUntil(lambda: workspace.session.findings is not None, timeout=30000)
     workspace.session.change("preparation", rotation=3.0)
     workspace.session.change_settings("dps", weight=0.5)
-    workspace.session.save_region_names([volume])
+    workspace.session.note_exported([volume])
     close(viewer)
 
     viewer = viewers()

@@ -25,7 +25,7 @@ def place() -> Path:
     return Path(user_config_dir("napari-mepdiff", appauthor=False)) / "last.json"
 
 
-def save(choices: Choices, path: str, options: dict[str, Any], exported: list[str], start: str = "") -> None:
+def save(choices: Choices, path: str, options: dict[str, Any], exported: list[str]) -> None:
     """Remember. A disk that cannot be written is no reason to disturb anyone."""
     record = {"choices": choices.model_dump(mode="json"), "path": path, "options": options, "exported": exported}
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +43,7 @@ class Session:
     run_added = Signal(object)
     run_changed = Signal(object)  # state, error, changes
     frame_shown = Signal(object)  # the RunRecord whose newest frame has been put on the screen
-    region_exported = Signal(object)  # list of paths
+    exported_changed = Signal(object)  # list of paths
     message = Signal(str, str, str)  # level (info, warning, error), text, details
 
     def __init__(self, choices: Choices | None = None) -> None:
@@ -233,10 +232,10 @@ class Session:
         run.frames.close()
         self.run_changed.emit(run)
 
-    def save_region_names(self, paths: list[Path]) -> None:
+    def note_exported(self, paths: list[Path]) -> None:
         """Remember what was exported."""
         self.exported = [*[p for p in self.exported if p not in map(str, paths)], *map(str, paths)][-20:]
-        self.region_exported.emit(paths)
+        self.exported_changed.emit(paths)
 
     def report(self, error: BaseException, what: str) -> None:
         """An error in plain words, its traceback for copying."""
@@ -247,5 +246,3 @@ class Session:
             text = str(error.args[0])
         self.message.emit("error", f"{what}: {text}", "".join(traceback.format_exception(error)))
 
-
-Listener = Callable[..., Any]

@@ -115,7 +115,7 @@ class Workspace(QObject):
                 from ..export.volumes import save_volume
 
                 save_volume(run.volume(), path)
-                self.session.save_region_names([path])
+                self.session.note_exported([path])
             except (OSError, ValueError) as error:
                 self.session.report(error, "the partial volume could not be saved")
                 return False
@@ -165,7 +165,7 @@ class Workspace(QObject):
         for run in self.session.runs:
             run.frames.close()
         for name in ("measurement_changed", "summary_changed", "choices_changed", "run_added", "run_changed", "frame_shown",
-                     "region_exported", "message"):
+                     "exported_changed", "message"):
             getattr(self.session, name).disconnect()
         _WORKSPACES.pop(id(self.viewer), None)
 
@@ -372,6 +372,14 @@ class Workspace(QObject):
     def do_pause(self) -> None:
         """Hold before the next step."""
         self.runner.pause()
+
+    def do_hold(self) -> None:
+        """Hold before the next step, or go on."""
+        run = self.session.active
+        if run is not None and run.state == "paused":
+            self.runner.resume()
+        else:
+            self.runner.pause()
 
     def do_single(self) -> None:
         """One step, then hold."""

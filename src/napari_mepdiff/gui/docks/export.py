@@ -33,7 +33,7 @@ class ExportDock(Dock):
         self.listen(s.run_changed, self._fill)
         self.listen(s.measurement_changed, self._show)
         self.listen(s.choices_changed, self._show)
-        self.listen(s.region_exported, self._show_done)
+        self.listen(s.exported_changed, self._show_done)
         self._fill()
         self._show()
         self._show_done()
@@ -188,7 +188,7 @@ class ExportDock(Dock):
             return written
 
         def done(written: list[Path]) -> None:
-            self.session.save_region_names(written)
+            self.session.note_exported(written)
             self.workspace.remember()
             self.session.message.emit("info", f"written: {', '.join(p.name for p in written)} in {written[0].parent}", "")
 
@@ -268,7 +268,7 @@ class ExportDock(Dock):
         return out
 
     def _written_one(self, path: Path) -> None:
-        self.session.region_exported.emit([path])
+        self.session.exported_changed.emit([path])
         self.session.message.emit("info", f"written: {path}", "")
         self.last_file = path
         self._show_done([path])

@@ -58,7 +58,7 @@ class GuidanceDock(Dock):
                                 "it all again.")
         self.undo_button = button("Undo", "Take the last change of settings back, in the run too (Alt+Z)", self.workspace.do_undo)
         self.redo_button = button("Redo", "Make it again (Alt+Y)", self.workspace.do_redo)
-        self.hold = button("Pause", "Hold before the next step, or go on (Alt+P)", self._hold)
+        self.hold = button("Pause", "Hold before the next step, or go on (Alt+P)", self.workspace.do_hold)
         self.add(Section("Steer").add(row(self.hold, self.undo_button, self.redo_button, stretch=True),
                                       row(self.back_ten, self.step_box, self.back_to, stretch=True), self.changes))
         self.listen(self.session.choices_changed, self._show)
@@ -166,13 +166,6 @@ class GuidanceDock(Dock):
         self.hold.setText("Resume" if run is not None and run.state == "paused" else "Pause")
         if run is None:
             self.editor.show_position(None, 1.0)
-
-    def _hold(self) -> None:
-        run = self.session.active
-        if run is not None and run.state == "paused":
-            self.workspace.runner.resume()
-        else:
-            self.workspace.runner.pause()
 
     def _back(self) -> None:
         self.workspace.runner.back(self.step_box.value())

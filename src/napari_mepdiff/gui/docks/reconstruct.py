@@ -265,7 +265,7 @@ class ReconstructDock(RunsPart, Dock):
         w = self.workspace
         self.estimate_text = words("", small=True)
         self.start_button = button("Start", "Begin a run with these settings (Alt+R)", w.do_toggle, primary=True)
-        self.pause_button = button("Pause", "Hold before the next step; settings can be changed meanwhile (Alt+P)", self._pause)
+        self.pause_button = button("Pause", "Hold before the next step; settings can be changed meanwhile (Alt+P)", w.do_hold)
         self.step_button = button("Step", "One step, then hold (Alt+N)", w.do_single)
         self.stop_button = button("Stop", "End after the present step; the volume stays (Alt+S)", w.do_stop)
         self.bar = QProgressBar()
@@ -280,13 +280,6 @@ class ReconstructDock(RunsPart, Dock):
             self.watch_form, self.curves)
         self.add(self.run_section)
         self._buttons()
-
-    def _pause(self) -> None:
-        run = self.session.active
-        if run is not None and run.state == "paused":
-            self.workspace.runner.resume()
-        else:
-            self.workspace.runner.pause()
 
     def _buttons(self) -> None:
         run = self.session.active
