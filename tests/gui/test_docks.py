@@ -307,6 +307,17 @@ def test_ordinary_solvers_preview_and_start_from_a_layer(desk):
     assert desk.session.choices.setup.start == ""
 
 
+def test_the_file_s_elements_are_taken_over_once(desk):
+    desk.take()
+    assert set(desk.session.settings("dps").elements) == {"Sr", "Ti"}
+    desk.session.change_settings("dps", elements=("Sr",))
+    desk.session.change("preparation", flip_y=True)
+    assert desk.session.settings("dps").elements == ("Sr",)
+    desk.workspace.do_undo()
+    assert not desk.session.choices.preparation.flip_y
+    assert desk.session.can_redo
+
+
 def test_themes_reach_the_plots(desk):
     desk.take()
     for theme in ("light", "dark"):

@@ -40,7 +40,7 @@ class RunRecord:
         self.number, self.solver, self.preview = number, choices.setup.solver, choices.setup.preview
         short = {"dps": "DPS", "lbfgs": "L-BFGS"}.get(self.solver, SOLVERS[self.solver].title)
         self.name = f"run {number} · {short}" + (" (preview)" if self.preview else "")
-        self.first, self.live, self.start = settings, settings, start
+        self.first, self.start = settings, start
         self.started_from = choices.setup.start if start is not None else ""
         self.setup, self.preparation = choices.setup, choices.preparation
         self.data: FourDSTEM = session.data  # type: ignore[assignment]
@@ -69,9 +69,8 @@ class RunRecord:
             from ..reconstruction.preview import preview
 
             reduced = preview(self.solver, settings)
-            kept = {"weight", "schedule", "curve", "misfit", "fraction", "inner", "odds"} & set(type(settings).model_fields)
-            settings = reduced.model_copy(update={k: getattr(settings, k) for k in kept - {"fraction"}})
-        self.live = settings
+            live = {"weight", "schedule", "curve", "misfit", "inner", "odds"} & set(type(settings).model_fields)
+            settings = reduced.model_copy(update={k: getattr(settings, k) for k in live})
         self.control.update(settings)
 
     def recipe(self) -> dict[str, Any]:
@@ -100,8 +99,8 @@ class RunRecord:
             "complete": self.state == "done", "versions": versions(),
         }
 
-    def volume(self, number: int | None = None, array: str = "") -> Volume:
-        """The newest volume, the n-th kept one, or one of the arrays that belong to the newest frame.
+    def volume(self, array: str = "") -> Volume:
+        """The newest volume, or one of the arrays that belong to the newest frame.
 
         Raises
         ------
@@ -116,8 +115,4 @@ class RunRecord:
             if array not in frame.arrays:
                 raise ValueError(f"{self.name} has no {HOLDS.get(array, array)}")
             return self.problem.volume(frame.arrays[array], **{**history, "holds": HOLDS.get(array, array)})
-        if number is not None:
-            record = self.frames.kept[number]
-            return self.problem.volume(self.frames.volume(number), **{**history, "steps": record["step"], "loss": record["loss"],
-                                                                       "complete": False})
         return self.problem.volume(frame.volume, **history)

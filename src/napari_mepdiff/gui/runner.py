@@ -33,7 +33,6 @@ class Runner(QObject):
     """
 
     arrived = Signal(object, object)  # RunRecord, Frame
-    state_changed = Signal(object)  # RunRecord
 
     def __init__(self, session: Session, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -213,7 +212,6 @@ class Runner(QObject):
 
     def _changed(self, run: RunRecord) -> None:
         self.session.run_changed.emit(run)
-        self.state_changed.emit(run)
 
 
 def plain_words(error: BaseException) -> str:

@@ -98,6 +98,15 @@ class Session:
         except ValueError:  # remembered by another version
             return SOLVERS[name].default()
 
+    def run_settings(self) -> SolverSettings:
+        """Settings that a run would begin with: those of the chosen solver, reduced where a preview is wanted."""
+        setup = self.choices.setup
+        if not setup.preview:
+            return self.settings()
+        from ..reconstruction.preview import preview
+
+        return preview(setup.solver, self.settings())
+
     def undo(self) -> bool:
         """Take the last change of choices back. False if there is none."""
         return self._travel(self._undo, self._redo)
@@ -171,12 +180,6 @@ class Session:
             self.choices_changed.emit(old, self.choices)
             self._prepare()
 
-    def forget(self) -> None:
-        """Close the measurement."""
-        self.raw = self.data = self.summary = self.findings = None
-        self.path = ""
-        self.measurement_changed.emit(None)
-
     def _prepare(self) -> None:
         assert self.raw is not None
         self.data = self.choices.preparation.apply(self.raw)
@@ -206,12 +209,7 @@ class Session:
             raise ValueError("open 4D-STEM data first: Data dock, or File ▸ Open Sample")
         if self.active is not None:
             raise ValueError(f"{self.active.name} is still going on: stop it first")
-        setup = self.choices.setup
-        settings = self.settings()
-        if setup.preview:
-            from ..reconstruction.preview import preview
-
-            settings = preview(setup.solver, settings)
+        settings = self.run_settings()
         self._counter += 1
         return RunRecord(self._counter, self, settings, start)
 

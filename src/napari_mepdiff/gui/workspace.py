@@ -305,8 +305,7 @@ class Workspace(QObject):
             return None
         if name not in self.viewer.layers:
             raise ValueError(f"the layer {name!r}, from which the run shall start, is gone: choose another one")
-        volume = volume_of(self.viewer.layers[name])
-        return np.array(volume.to_unit("rad").array) if volume.unit != "rad" else np.array(volume.array)
+        return np.array(volume_of(self.viewer.layers[name]).to_unit("rad").array)
 
     def _arrived(self, run: RunRecord, frame: Any) -> None:
         if self._closed:

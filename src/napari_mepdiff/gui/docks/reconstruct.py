@@ -39,7 +39,7 @@ class ReconstructDock(RunsPart, Dock):
     def build(self) -> None:
         """Make the sections."""
         self._forms: dict[str, tuple[Form, Form]] = {}
-        self._scrubbed: Any = None
+        self._offered = ""  # the file whose elements were taken over
         self._clock: list[tuple[int, float]] = []
         self._estimated: Any = None
         self._drawn = 0.0
@@ -182,6 +182,9 @@ class ReconstructDock(RunsPart, Dock):
 
     def _offer_elements(self, data: Any) -> None:
         """The elements of a simulated crystal, which its file names."""
+        if self.session.path == self._offered:
+            return  # what the user made of them since then stays, and so does what can be undone
+        self._offered = self.session.path
         crystal = None if data is None else data.provenance.get("crystal")
         formula = crystal.get("formula") if isinstance(crystal, dict) else None
         if not formula:
@@ -234,11 +237,7 @@ class ReconstructDock(RunsPart, Dock):
         if self._estimated == key:
             return
         try:
-            settings = session.settings()
-            if setup.preview:
-                from ...reconstruction.preview import preview
-
-                settings = preview(setup.solver, settings)
+            settings = session.run_settings()
         except ValueError as error:
             self.estimate_text.setText(str(error))
             return
