@@ -17,7 +17,9 @@ from napari_mepdiff.specimen.volume import Volume
 def pair():
     rng = np.random.default_rng(0)
     a = rng.random((4, 12, 12)).astype(np.float32)
-    return Volume(a, energy=300.0), Volume(a + 0.1 * rng.random(a.shape).astype(np.float32), energy=300.0)
+    return Volume(a, energy=300.0), Volume(
+        a + 0.1 * rng.random(a.shape).astype(np.float32), energy=300.0
+    )
 
 
 def test_comparison_is_the_metrics_slice_by_slice(pair):

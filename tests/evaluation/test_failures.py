@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_mepdiff.evaluation.failures import failures
-from napari_mepdiff.specimen.splat import render_batch
+from napari_mepdiff.specimen.render import render_batch
 
 VOXEL = (1.6, 0.2, 0.2)
 
@@ -47,7 +47,12 @@ def test_slices_in_another_order(crystal):
 
 def test_an_even_spread_is_blurred_and_misses_atoms(crystal):
     truth = draw(*crystal)
-    found = failures(np.repeat(truth.mean(axis=0, keepdims=True), 8, axis=0), truth, {"positions": crystal[1]}, VOXEL)
+    found = failures(
+        np.repeat(truth.mean(axis=0, keepdims=True), 8, axis=0),
+        truth,
+        {"positions": crystal[1]},
+        VOXEL,
+    )
     assert found.contrast < 0.05
     assert {"blurred in depth", "missing atoms"} <= set(found.names())
 
@@ -59,8 +64,14 @@ def test_missing_and_extra_atoms_are_counted_one_by_one(crystal):
     assert (fewer.missing, fewer.extra) == (2, 0)
     column = places[np.hypot(*(places[:, 1:] - places[0, 1:]).T) < 0.1]
     free = next(s for s in range(8) if not any(abs(p[0] - 1.6 * s - 0.8) < 0.1 for p in column))
-    more = failures(draw(np.append(numbers, numbers[0]), np.vstack([places, [1.6 * free + 0.8, *places[0, 1:]]])), truth,
-                    {"positions": places}, VOXEL)
+    more = failures(
+        draw(
+            np.append(numbers, numbers[0]), np.vstack([places, [1.6 * free + 0.8, *places[0, 1:]]])
+        ),
+        truth,
+        {"positions": places},
+        VOXEL,
+    )
     assert (more.missing, more.extra) == (0, 1)
 
 

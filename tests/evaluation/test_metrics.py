@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from napari_mepdiff.evaluation.deviance import expected_deviance, relative_deviance
 from napari_mepdiff.evaluation.metrics import (
     atoms_in_slice,
     correlation,
@@ -12,6 +11,7 @@ from napari_mepdiff.evaluation.metrics import (
     ssim,
 )
 from napari_mepdiff.measurement.samples import open_sample
+from napari_mepdiff.physics.misfit import expected_deviance, relative_deviance
 from napari_mepdiff.specimen.volume import Volume
 
 VOXEL = (1.6, 0.2, 0.2)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from napari_mepdiff.cli import app
+from napari_mepdiff.cli.main import app
+from napari_mepdiff.evaluation import prior as report_module
 from napari_mepdiff.evaluation.crystallinity import atoms_per_slice, periodicity, statistics
 from napari_mepdiff.evaluation.neighbours import descriptor, nearest
-from napari_mepdiff.prior.crystals import CrystalStream
-from napari_mepdiff.prior.structures import load_structures
-from napari_mepdiff.prior.validate import GRID, losses
-from napari_mepdiff.specimen.splat import render_batch
+from napari_mepdiff.specimen.render import render_batch
+from napari_mepdiff.specimen.structures import load_structures
+from napari_mepdiff.training.stream import CrystalStream
+from napari_mepdiff.training.validation import GRID, losses
 
 from ..prior.nets import tiny
 
@@ -23,7 +25,9 @@ from ..prior.nets import tiny
 def _lattice(step, depth=2, size=64):
     y, x = np.meshgrid(np.arange(1.0, 12.8, step), np.arange(1.0, 12.8, step), indexing="ij")
     places = np.stack([np.full(y.size, 0.8), y.ravel(), x.ravel()], axis=1)
-    return render_batch([(np.full(len(places), 26), places)], (depth, size, size))[0].numpy(), len(places)
+    return render_batch([(np.full(len(places), 26), places)], (depth, size, size))[0].numpy(), len(
+        places
+    )
 
 
 def test_a_lattice_is_periodic_and_scattered_atoms_are_not():
@@ -47,7 +51,8 @@ def test_statistics_of_a_flat_volume_and_of_a_stack():
     assert s.spread[0] > 0.4
     assert s.spread[1] == pytest.approx(0, abs=1e-9)
     assert s.histogram.sum() == pytest.approx(1)
-    # Parseval: the power over all frequencies is the mean square; the rings up to the largest circle hold most of it
+    # Parseval: the power over all frequencies is the mean square; the rings up to the largest
+    # circle hold most of it
     assert s.power[0] > 0
     assert s.periodicity.shape == (2,)
 
@@ -68,7 +73,10 @@ def test_descriptors_do_not_change_when_a_volume_is_turned():
     volume = CrystalStream(structures).fixed(limit=1)[0][0].numpy()
     other = CrystalStream(structures).fixed(limit=30)[0][29].numpy()
     turned = np.rot90(volume, axes=(1, 2))[::-1]
-    assert np.abs(descriptor(volume) - descriptor(turned)).sum() < 0.05 * np.abs(descriptor(volume) - descriptor(other)).sum()
+    assert (
+        np.abs(descriptor(volume) - descriptor(turned)).sum()
+        < 0.05 * np.abs(descriptor(volume) - descriptor(other)).sum()
+    )
 
 
 def test_validation_losses_are_those_of_the_formula_and_repeat():
@@ -85,21 +93,60 @@ def test_validation_losses_are_those_of_the_formula_and_repeat():
     assert losses(zero, volumes, precision="float32") == found
 
 
-def test_the_report_has_everything_in_it(tmp_path):
+def test_the_report_has_everything_in_it(tmp_path, monkeypatch):
+    # fewer training crystals to search: the search is the same
+    monkeypatch.setattr(report_module, "nearest", partial(nearest, library=64, finalists=4))
     tiny().save(tmp_path / "p.safetensors")
-    out = CliRunner().invoke(app, ["prior", "evaluate", str(tmp_path / "p.safetensors"), "-o", str(tmp_path / "r"), "--crystals",
-                                   "6", "--samples", "2", "--depth", "1", "--steps", "3", "--part", "test"])
+    out = CliRunner().invoke(
+        app,
+        [
+            "prior",
+            "evaluate",
+            str(tmp_path / "p.safetensors"),
+            "-o",
+            str(tmp_path / "r"),
+            "--crystals",
+            "6",
+            "--samples",
+            "2",
+            "--depth",
+            "1",
+            "--steps",
+            "3",
+            "--part",
+            "test",
+        ],
+    )
     assert out.exit_code == 0, out.output
     text = (tmp_path / "r" / "report.md").read_text()
-    for part in ("nothing known", "x-predictions", "Unconditional samples", "Nearest training crystals", "even spread"):
+    for part in (
+        "nothing known",
+        "x-predictions",
+        "Unconditional samples",
+        "Nearest training crystals",
+        "even spread",
+    ):
         assert part in text
     for picture in ("predictions", "samples", "statistics", "depth"):
         assert (tmp_path / "r" / f"{picture}.png").stat().st_size > 5000
     numbers = json.loads((tmp_path / "r" / "report.json").read_text())
     assert numbers["volumes"] == 6
     assert numbers["depth"][0]["even spread"]["depth_correlation"] == pytest.approx(0, abs=1e-6)
-    again = CliRunner().invoke(app, ["prior", "evaluate", str(tmp_path / "p.safetensors"), "-o", str(tmp_path / "s"),
-                                     "--crystals", "6", "--losses-only", "--part", "test"])
+    again = CliRunner().invoke(
+        app,
+        [
+            "prior",
+            "evaluate",
+            str(tmp_path / "p.safetensors"),
+            "-o",
+            str(tmp_path / "s"),
+            "--crystals",
+            "6",
+            "--losses-only",
+            "--part",
+            "test",
+        ],
+    )
     assert again.exit_code == 0
     assert json.loads((tmp_path / "s" / "report.json").read_text())["losses"] == numbers["losses"]
 
@@ -109,15 +156,47 @@ def test_samples_and_information_from_the_command_line(tmp_path):
     run = CliRunner()
     out = run.invoke(app, ["prior", "info", str(tmp_path / "p.safetensors")])
     assert '"samples": 3' in out.output
-    out = run.invoke(app, ["prior", "sample", "--prior", str(tmp_path / "p.safetensors"), "-o", str(tmp_path / "v.h5"), "--steps",
-                           "2", "--slices", "4", "--size", "16", "--count", "2"])
+    out = run.invoke(
+        app,
+        [
+            "prior",
+            "sample",
+            "--prior",
+            str(tmp_path / "p.safetensors"),
+            "-o",
+            str(tmp_path / "v.h5"),
+            "--steps",
+            "2",
+            "--slices",
+            "4",
+            "--size",
+            "16",
+            "--count",
+            "2",
+        ],
+    )
     assert out.exit_code == 0, out.output
     from napari_mepdiff.export.volumes import load_volume
 
     first = load_volume(tmp_path / "v-1.h5")
     assert first.shape == (4, 16, 16)
     assert first.unit == "rad"
-    known = run.invoke(app, ["prior", "sample", "--prior", str(tmp_path / "p.safetensors"), "-o", str(tmp_path / "w.h5"), "--steps",
-                             "2", "--condition", str(tmp_path / "v-1.h5"), "--trust", "0.3"])
+    known = run.invoke(
+        app,
+        [
+            "prior",
+            "sample",
+            "--prior",
+            str(tmp_path / "p.safetensors"),
+            "-o",
+            str(tmp_path / "w.h5"),
+            "--steps",
+            "2",
+            "--condition",
+            str(tmp_path / "v-1.h5"),
+            "--trust",
+            "0.3",
+        ],
+    )
     assert known.exit_code == 0, known.output
     assert load_volume(tmp_path / "w.h5").shape == (4, 16, 16)

@@ -8,6 +8,8 @@ import pytest
 
 from napari_mepdiff.export.film import arrange, save_film
 
+from ..needs import needs
+
 FRAMES = np.random.default_rng(0).random((6, 5, 16, 16)).astype(np.float32)
 VOXEL = (1.6, 0.2, 0.2)
 
@@ -23,11 +25,13 @@ def test_slices_stand_in_order():
         arrange(FRAMES[0], "sideways")
 
 
-@pytest.mark.parametrize("suffix", [".gif", ".mp4"])
+@pytest.mark.parametrize("suffix", [".gif", pytest.param(".mp4", marks=needs("imageio_ffmpeg"))])
 def test_a_film_can_be_read_again(tmp_path, suffix):
     seen: list[float] = []
     labels = [f"step {n}" for n in range(6)]
-    path = save_film(FRAMES, tmp_path / f"run{suffix}", voxel_size=VOXEL, labels=labels, progress=seen.append)
+    path = save_film(
+        FRAMES, tmp_path / f"run{suffix}", voxel_size=VOXEL, labels=labels, progress=seen.append
+    )
     frames = iio.imread(path)
     assert len(frames) == 6
     assert frames.shape[1] % 2 == frames.shape[2] % 2 == 0

@@ -10,8 +10,9 @@ import pytest
 
 from napari_mepdiff.evaluation.metrics import ssim
 from napari_mepdiff.export.volumes import load_volume
-from napari_mepdiff.gui.layers import KEY
+from napari_mepdiff.gui.layer_data import KEY
 
+from ..needs import needs
 from .conftest import small_data
 
 
@@ -51,14 +52,20 @@ def test_against_the_truth(compared):
     assert viewer.canvas.grid.enabled
     shown = [layer.name for layer in viewer.layers if layer.visible]
     assert shown == ["ground truth", run.name]
-    assert viewer.canvas.grid.position(list(viewer.layers).index(viewer.layers["ground truth"]), viewer.layers) == (0, 0)
-    assert viewer.canvas.grid.position(list(viewer.layers).index(viewer.layers[run.name]), viewer.layers) == (0, 1)
+    assert viewer.canvas.grid.position(
+        list(viewer.layers).index(viewer.layers["ground truth"]), viewer.layers
+    ) == (0, 0)
+    assert viewer.canvas.grid.position(
+        list(viewer.layers).index(viewer.layers[run.name]), viewer.layers
+    ) == (0, 1)
     viewer.layers["ground truth"].contrast_limits = (0, 0.5)
     assert tuple(viewer.layers[run.name].contrast_limits) == (0, 0.5)
     looks = viewer.layers[run.name].blending
     # every other view, and back
     view(desk, "difference")
-    np.testing.assert_allclose(viewer.layers["difference"].data, run.frame.volume - truth, atol=1e-6)
+    np.testing.assert_allclose(
+        viewer.layers["difference"].data, run.frame.volume - truth, atol=1e-6
+    )
     view(desk, "swipe")
     dock.swipe.setValue(25)
     swiped = viewer.layers["swipe"].data
@@ -74,7 +81,9 @@ def test_against_the_truth(compared):
     assert viewer.layers[run.name].blending == "additive"
     desk.click(dock.sums_button)
     desk.until(lambda: "depth sum · difference" in viewer.layers)
-    np.testing.assert_allclose(viewer.layers["depth sum · ground truth"].data, truth.sum(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(
+        viewer.layers["depth sum · ground truth"].data, truth.sum(axis=0), rtol=1e-5
+    )
     desk.click(dock.back_button)
     assert not viewer.canvas.grid.enabled
     assert not [n for n in ("swipe", "difference", "depth sum · difference") if n in viewer.layers]
@@ -84,23 +93,29 @@ def test_against_the_truth(compared):
 def test_profile_patterns_and_another_run(compared):
     desk, run = compared
     dock = desk.compare
-    desk.click(dock.pick_button)
+    desk.click(dock.depth_profile.pick_button)
     event = type("Click", (), {"button": 1, "position": (0.0, 3.2, 3.2)})
     desk.viewer.mouse_drag_callbacks[-1](desk.viewer, event)
-    assert len(dock.profile.lines) == 2
-    depth, value = dock.profile.lines[1].getData()
+    assert len(dock.depth_profile.plot.lines) == 2
+    assert dock.depth_profile.plot.getPlotItem().legend is None  # it lay on the curves
+    assert all(layer.name in dock.depth_profile.key.text() for layer in dock._both())
+    depth, value = dock.depth_profile.plot.lines[1].getData()
     np.testing.assert_allclose(depth, [0.8, 2.4, 4.0, 5.6])
     assert value.max() <= run.frame.volume.max()
-    assert "(3.20, 3.20) Å" in dock.where.text()
-    desk.click(dock.pick_button)
-    assert dock._clicked not in desk.viewer.mouse_drag_callbacks
-    dock.columns_box.setMaximum(8)
-    dock.columns_box.setValue(4)
-    desk.click(dock.patterns_button)
-    desk.until(lambda: "misfit" in dock.misfit.text())
-    assert "electrons measured" in dock.misfit.text()
-    np.testing.assert_allclose(dock.measured.image.image, np.sqrt(np.asarray(desk.session.data.pattern(0, 4))), rtol=1e-6)
-    assert dock.modelled.image.image.shape == (32, 32)
+    assert "(3.20, 3.20) Å" in dock.depth_profile.where.text()
+    desk.click(dock.depth_profile.pick_button)
+    assert dock.depth_profile.clicked not in desk.viewer.mouse_drag_callbacks
+    dock.patterns.columns_box.setMaximum(8)
+    dock.patterns.columns_box.setValue(4)
+    desk.click(dock.patterns.button)
+    desk.until(lambda: "misfit" in dock.patterns.misfit.text())
+    assert "electrons measured" in dock.patterns.misfit.text()
+    np.testing.assert_allclose(
+        dock.patterns.measured.image.image,
+        np.sqrt(np.asarray(desk.session.data.pattern(0, 4))),
+        rtol=1e-6,
+    )
+    assert dock.patterns.modelled.image.image.shape == (32, 32)
     other = desk.run(seed=3)
     choose(dock.reference, run.name)
     choose(dock.test, other.name)
@@ -115,11 +130,11 @@ def test_without_truth_the_dock_says_so_and_shows_what_it_can(desk):
     assert "no ground truth" in desk.compare.note.text()
     assert not desk.compare.compare_button.isEnabled()
     run = desk.run()
-    desk.compare.pick(3.2, 3.2)
-    assert len(desk.compare.profile.lines) >= 1
+    desk.compare.depth_profile.pick(3.2, 3.2)
+    assert len(desk.compare.depth_profile.plot.lines) >= 1
     choose(desk.compare.test, run.name)
-    desk.click(desk.compare.patterns_button)
-    desk.until(lambda: "misfit" in desk.compare.misfit.text())
+    desk.click(desk.compare.patterns.button)
+    desk.until(lambda: "misfit" in desk.compare.patterns.misfit.text())
 
 
 def test_mean_and_spread_of_several_samples(desk):
@@ -127,19 +142,30 @@ def test_mean_and_spread_of_several_samples(desk):
     run = desk.run(samples=3)
     dock = desk.compare
     choose(dock.test, run.name)
-    assert "3 samples" in dock.spread_text.text()
-    desk.click(dock.spread_button)
+    assert "3 samples" in dock.spread.note.text()
+    desk.click(dock.spread.spread_button)
     shown = [layer.name for layer in desk.viewer.layers if layer.visible]
     assert shown == [run.name, f"{run.name} · spread"]
-    np.testing.assert_array_equal(desk.viewer.layers[f"{run.name} · spread"].data, run.frame.arrays["std"])
-    desk.click(dock.agreement_button)
+    np.testing.assert_array_equal(
+        desk.viewer.layers[f"{run.name} · spread"].data, run.frame.arrays["std"]
+    )
+    desk.click(dock.spread.agreement_button)
     assert desk.viewer.layers[f"{run.name} · agreement"].visible
     desk.click(dock.back_button)
     assert [layer.name for layer in desk.viewer.layers if layer.visible] == [run.name]
     assert not desk.viewer.canvas.grid.enabled
 
 
-@pytest.mark.parametrize("suffix", [".tif", ".zarr", ".h5", ".mrc", ".npy"])
+@pytest.mark.parametrize(
+    "suffix",
+    [
+        ".tif",
+        ".h5",
+        ".npy",
+        pytest.param(".zarr", marks=needs("zarr", "ome_zarr")),
+        pytest.param(".mrc", marks=needs("mrcfile")),
+    ],
+)
 def test_every_format_comes_back_equal(desk, tmp_path, suffix):
     from napari_mepdiff.specimen.volume import Volume
 
@@ -157,7 +183,7 @@ def test_every_format_comes_back_equal(desk, tmp_path, suffix):
     assert back.voxel_size == pytest.approx(volume.voxel_size)
     assert json.loads(path.with_name(path.name + ".json").read_text())["provenance"]["seed"] == 5
     # reopened through the dock, it is the same layer again
-    desk.click(desk.export.reopen_button)
+    desk.click(desk.export.written.reopen_button)
     desk.idle()
     layer = desk.viewer.layers[-1]
     np.testing.assert_array_equal(layer.data, volume.array)
@@ -174,7 +200,9 @@ def test_parts_regions_and_units(desk, tmp_path):
     from napari_mepdiff.specimen.volume import Volume
 
     array = np.random.default_rng(0).random((6, 20, 30)).astype(np.float32)
-    desk.workspace.book.add_volume(Volume(array, (1.0, 0.5, 0.5), (0, 1.0, 2.0), energy=200.0), "mine")
+    desk.workspace.book.add_volume(
+        Volume(array, (1.0, 0.5, 0.5), (0, 1.0, 2.0), energy=200.0), "mine"
+    )
     dock = desk.export
     desk.click(dock.draw_button)
     region = desk.viewer.layers["region"]
@@ -185,7 +213,9 @@ def test_parts_regions_and_units(desk, tmp_path):
     desk.click(dock.export_button)
     desk.until(lambda: bool(desk.session.exported))
     back = load_volume(desk.session.exported[-1])
-    np.testing.assert_allclose(back.array, array[2:5, 2:9, 4:13] / interaction_parameter(200), rtol=1e-5)
+    np.testing.assert_allclose(
+        back.array, array[2:5, 2:9, 4:13] / interaction_parameter(200), rtol=1e-5
+    )
     assert back.unit == "V·Å"
     assert back.origin == pytest.approx((2.0, 2.0, 4.0))
     # a region outside is said
@@ -194,6 +224,7 @@ def test_parts_regions_and_units(desk, tmp_path):
     assert "outside" in dock.what.text()
 
 
+@needs("imageio_ffmpeg")
 def test_figure_film_and_screenshot(desk, tmp_path):
     import imageio.v3 as iio
 
@@ -203,22 +234,23 @@ def test_figure_film_and_screenshot(desk, tmp_path):
     dock = desk.export
     dock.tick(run.name)
     for suffix in (".png", ".pdf"):
-        choose(dock.figure_format, suffix)
-        desk.click(dock.figure_button)
+        choose(dock.figure.format, suffix)
+        desk.click(dock.figure.button)
         desk.idle()
-        assert dock.last_file.suffix == suffix
-        assert dock.last_file.stat().st_size > 5000
-    choose(dock.film_run, run.name)
+        assert dock.written.last_file.suffix == suffix
+        assert dock.written.last_file.stat().st_size > 5000
+    choose(dock.film.run, run.name)
     for suffix in (".gif", ".mp4"):
-        choose(dock.film_format, suffix)
-        desk.click(dock.film_button)
+        choose(dock.film.format, suffix)
+        desk.click(dock.film.button)
         desk.idle()
-        assert len(iio.imread(dock.last_file)) == len(run.frames)
-    desk.click(dock.window_button)
-    assert iio.imread(dock.last_file).shape[1] >= 1000
+        assert len(iio.imread(dock.written.last_file)) == len(run.frames)
+    desk.click(dock.figure.window_button)
+    assert iio.imread(dock.written.last_file).shape[1] >= 1000
     assert not desk.errors
 
 
+@needs("mrcfile")
 def test_napari_saves_and_opens_by_the_manifest(desk, tmp_path):
     desk.take()
     run = desk.run()

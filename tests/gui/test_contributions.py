@@ -1,4 +1,4 @@
-"""What napari finds by the manifest: menus, palette, samples, readers, drag and drop; and the three clicks."""
+"""What napari finds by the manifest: menus, palette, samples, readers; and the three clicks."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ def viewers(make_napari_viewer):
     assert not pumped(made), "a viewer is still alive after closing"
 
 
+def panel(viewer, name):
+    return next(w for n, w in viewer.window.dock_widgets.items() if n.startswith(name))
+
+
 def close(viewer):
     from napari_mepdiff.gui.workspace import workspace_of
 
@@ -36,7 +40,9 @@ def close(viewer):
 
 
 def test_without_a_viewer_readers_return_layers(tmp_path):
-    layer, options, kind = contributions.get_reader(str(sample_path("mos2")))(str(sample_path("mos2")))[0]
+    layer, options, kind = contributions.get_reader(str(sample_path("mos2")))(
+        str(sample_path("mos2"))
+    )[0]
     assert kind == "image"
     assert layer.ndim == 2
     assert options["units"] == ("angstrom", "angstrom")
@@ -79,12 +85,25 @@ def test_menus_are_napari_s_own_and_the_palette_has_every_command(viewers):
     from tests.conftest import ROOT
 
     manifest = PluginManifest.from_file(ROOT / "src" / "napari_mepdiff" / "napari.yaml")
-    places = {str(m) for m in MenuId.contributables()} | {s.id for s in manifest.contributions.submenus}
+    places = {str(m) for m in MenuId.contributables()} | {
+        s.id for s in manifest.contributions.submenus
+    }
     assert set(manifest.contributions.menus) <= places
     viewer = viewers()
     app = get_app_model()
     palette = {item.command.id for item in app.menus.get_menu(app.menus.COMMAND_PALETTE_ID)}
-    for name in ("all", "start", "pause", "single", "stop", "undo", "redo", "back", "data", "export"):
+    for name in (
+        "all",
+        "start",
+        "pause",
+        "single",
+        "stop",
+        "undo",
+        "redo",
+        "back",
+        "data",
+        "export",
+    ):
         assert f"napari-mepdiff.{name}" in palette
     close(viewer)
 
@@ -99,8 +118,9 @@ def test_three_clicks_from_an_empty_napari_to_a_run(viewers, qtbot, prior_file):
     qtbot.waitUntil(lambda: workspace.session.findings is not None, timeout=30000)
     names = [n.split(" (")[0] for n in viewer.window.dock_widgets]
     assert set(contributions.DOCKS) <= set(names)
-    dock = next(w for n, w in viewer.window.dock_widgets.items() if n.startswith("Reconstruct"))
-    dock.preview.click()  # two
+    qtbot.waitUntil(lambda: panel(viewer, "Reconstruct").dock is not None, timeout=30000)
+    dock = panel(viewer, "Reconstruct").dock
+    dock.setup.preview.click()  # two
     workspace.session.change_settings("dps", prior=prior_file)
     dock.start_button.click()  # three
     run = workspace.session.runs[-1]
@@ -113,7 +133,7 @@ def test_three_clicks_from_an_empty_napari_to_a_run(viewers, qtbot, prior_file):
 
 def test_dropped_files_keys_and_commands(viewers, qtbot, tmp_path, prior_file):
     from napari_mepdiff.gui.workspace import workspace_of
-    from napari_mepdiff.measurement.readers import hdf5
+    from napari_mepdiff.measurement.formats import own as hdf5
 
     viewer = viewers()
     path = tmp_path / "small.h5"
@@ -123,11 +143,15 @@ def test_dropped_files_keys_and_commands(viewers, qtbot, tmp_path, prior_file):
     viewer.open([str(path), str(volume)], plugin="napari-mepdiff")  # what a drop does
     workspace = workspace_of(viewer)
     session = workspace.session
-    qtbot.waitUntil(lambda: session.findings is not None and not workspace.jobs.running, timeout=30000)
+    qtbot.waitUntil(
+        lambda: session.findings is not None and not workspace.jobs.running, timeout=30000
+    )
     assert session.path == str(path)
     assert "volume" in viewer.layers
     # commands of the palette do what the buttons do
-    session.change_settings("dps", prior=prior_file, guidance="paper", elements=(), steps=4000, evaluations=10)
+    session.change_settings(
+        "dps", prior=prior_file, guidance="newton", elements=(), steps=4000, evaluations=10
+    )
     contributions.start(viewer)
     run = session.active
     qtbot.waitUntil(lambda: run.frame is not None and run.frame.step > 2, timeout=30000)
@@ -135,13 +159,15 @@ def test_dropped_files_keys_and_commands(viewers, qtbot, tmp_path, prior_file):
     assert run.state == "paused"
     at = len(run.frames.records)
     contributions.single(viewer)
-    qtbot.waitUntil(lambda: len(run.frames.records) == at + 1, timeout=5000)
+    qtbot.waitUntil(lambda: len(run.frames.records) == at + 1, timeout=30000)
     session.change_settings("dps", weight=2.0)
     contributions.undo(viewer)
     assert session.settings("dps").weight == 1.0
     contributions.redo(viewer)
     assert session.settings("dps").weight == 2.0
+    before = run.frame.step
     contributions.back(viewer)
+    qtbot.waitUntil(lambda: run.frame.step == max(0, before - 10), timeout=10000)
     contributions.stop(viewer)
     qtbot.waitUntil(lambda: not run.going_on, timeout=10000)
     # keys are bound to the same
@@ -152,7 +178,7 @@ def test_dropped_files_keys_and_commands(viewers, qtbot, tmp_path, prior_file):
 
 def test_the_last_session_comes_back(viewers, qtbot, tmp_path, monkeypatch):
     from napari_mepdiff.gui.workspace import workspace_of
-    from napari_mepdiff.measurement.readers import hdf5
+    from napari_mepdiff.measurement.formats import own as hdf5
 
     monkeypatch.setenv("MEPDIFF_CONFIG", str(tmp_path / "last.json"))
     path, volume = tmp_path / "small.h5", tmp_path / "exported.h5"
@@ -160,7 +186,7 @@ def test_the_last_session_comes_back(viewers, qtbot, tmp_path, monkeypatch):
     save_volume(small_data().truth, volume)
     viewer = viewers()
     workspace = workspace_of(viewer)
-    workspace.open(str(path))
+    workspace.files.open(str(path))
     qtbot.waitUntil(lambda: workspace.session.findings is not None, timeout=30000)
     workspace.session.change("preparation", rotation=3.0)
     workspace.session.change_settings("dps", weight=0.5)
@@ -169,11 +195,14 @@ def test_the_last_session_comes_back(viewers, qtbot, tmp_path, monkeypatch):
 
     viewer = viewers()
     contributions.show_docks(viewer, ("Data",))
-    dock = next(w for n, w in viewer.window.dock_widgets.items() if n.startswith("Data"))
+    qtbot.waitUntil(lambda: panel(viewer, "Data").dock is not None, timeout=30000)
+    dock = panel(viewer, "Data").dock
     workspace = workspace_of(viewer)
     assert workspace.session.settings("dps").weight == 0.5
     dock.again.click()
-    qtbot.waitUntil(lambda: workspace.session.findings is not None and not workspace.jobs.running, timeout=30000)
+    qtbot.waitUntil(
+        lambda: workspace.session.findings is not None and not workspace.jobs.running, timeout=30000
+    )
     assert workspace.session.data.calibration.rotation == 3.0
     assert "exported" in viewer.layers
     close(viewer)

@@ -12,12 +12,13 @@ import pytest
 import torch
 from qtpy.QtGui import QCloseEvent
 
+from napari_mepdiff.base.folders import recovery_folder
 from napari_mepdiff.export.volumes import load_volume
-from napari_mepdiff.gui import recovery
-from napari_mepdiff.gui.record import RunRecord
 from napari_mepdiff.gui.runner import Runner
-from napari_mepdiff.gui.session import Session
 from napari_mepdiff.reconstruction import registry
+from napari_mepdiff.session import recovery
+from napari_mepdiff.session.runs import RunRecord
+from napari_mepdiff.session.session import Session
 
 from .conftest import small_data
 
@@ -35,11 +36,17 @@ def failing(error, after=3):
     return solve
 
 
-@pytest.mark.parametrize(("error", "words"), [
-    (RuntimeError("expected scalar type Float but found Half"), "expected scalar type"),
-    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "not enough memory"),
-    (ZeroDivisionError("division by zero"), "division by zero"),
-])
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("expected scalar type Float but found Half"), "expected scalar type"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+            "not enough memory",
+        ),
+        (ZeroDivisionError("division by zero"), "division by zero"),
+    ],
+)
 def test_an_error_in_the_worker_is_said_and_keeps_the_volume(desk, monkeypatch, error, words):
     desk.take()
     monkeypatch.setattr(registry, "solve", failing(error))
@@ -48,12 +55,17 @@ def test_an_error_in_the_worker_is_said_and_keeps_the_volume(desk, monkeypatch, 
     assert words in desk.errors[-1]
     assert "is kept" in desk.errors[-1]
     assert type(error).__name__ in desk.messages[-1][2]  # details to copy
-    assert desk.reconstruct.notice.isVisible() or desk.reconstruct.notice.text.text()
-    desk.click(desk.reconstruct.notice.copy) if desk.reconstruct.notice.copy.isVisible() else None
-    np.testing.assert_array_equal(desk.workspace.book.layer_of(run).data, run.frame.volume)
+    from qtpy.QtGui import QGuiApplication
+
+    notice = desk.reconstruct.notice
+    assert not notice.isHidden()
+    assert words in notice.text.text()
+    notice.copy.click()
+    assert type(error).__name__ in QGuiApplication.clipboard().text()
+    np.testing.assert_array_equal(desk.workspace.run_layers.layer_of(run).data, run.frame.volume)
     # and the next run goes
     monkeypatch.undo()
-    os.environ["MEPDIFF_RECOVERY"] = str(recovery.folder())
+    os.environ["MEPDIFF_RECOVERY"] = str(recovery_folder())
     assert desk.run().state == "done"
 
 
@@ -64,13 +76,17 @@ def test_a_file_that_cannot_be_read_changes_nothing(desk, tmp_path, damage):
     desk.take()
     data = desk.session.data
     path = tmp_path / "broken.h5"
-    content = {"empty": b"", "text": b"this is not HDF5 at all" * 50, "truncated": sample_path("mos2").read_bytes()[:20000]}[damage]
+    content = {
+        "empty": b"",
+        "text": b"this is not HDF5 at all" * 50,
+        "truncated": sample_path("mos2").read_bytes()[:20000],
+    }[damage]
     path.write_bytes(content)
-    desk.workspace.open(str(path))
+    desk.workspace.files.open(str(path))
     desk.idle()
     assert "broken.h5" in desk.errors[-1]
     assert desk.session.data is data
-    desk.workspace.open(str(tmp_path / "nowhere.h5"))
+    desk.workspace.files.open(str(tmp_path / "nowhere.h5"))
     desk.idle()
     assert "no such file" in desk.errors[-1]
 
@@ -95,7 +111,7 @@ def test_a_layer_deleted_in_mid_run_does_not_come_back_by_itself(desk):
     desk.settings(steps=4000)
     desk.click(desk.reconstruct.start_button)
     run = desk.session.runs[-1]
-    desk.until(lambda: desk.workspace.book.layer_of(run) is not None)
+    desk.until(lambda: desk.workspace.run_layers.layer_of(run) is not None)
     desk.viewer.layers.remove(run.name)
     at = run.frame.step
     desk.until(lambda: run.frame.step > at + 20)
@@ -103,7 +119,7 @@ def test_a_layer_deleted_in_mid_run_does_not_come_back_by_itself(desk):
     desk.click(desk.reconstruct.stop_button)
     desk.until(lambda: not run.going_on)
     assert run.name not in desk.viewer.layers
-    desk.click(desk.reconstruct.show_button)  # nothing is lost
+    desk.click(desk.reconstruct.runs.show_button)  # nothing is lost
     np.testing.assert_array_equal(desk.viewer.layers[run.name].data, run.frame.volume)
     assert not desk.errors
 
@@ -117,13 +133,13 @@ def test_closing_the_window_in_mid_run_asks(desk, tmp_path, answer):
     run = desk.session.runs[-1]
     desk.until(lambda: run.frame is not None and run.frame.step >= 5)
     asked: list[RunRecord] = []
-    desk.workspace.ask_closing = lambda r: (asked.append(r), answer)[1]
+    desk.workspace.window.ask = lambda r: (asked.append(r), answer)[1]
     window = desk.data.window()
     if answer == "cancel":
         assert not window.close()
         assert window.isVisible()
-    else:  # what the window's event filter does, without the end of the window: the fixture needs it
-        assert not desk.workspace.eventFilter(window, QCloseEvent())
+    else:  # what the window's event filter does; the fixture still needs the window
+        assert not desk.workspace.window.eventFilter(window, QCloseEvent())
     assert asked == [run]
     files = list(tmp_path.glob("*_partial.h5"))
     if answer == "cancel":
@@ -132,24 +148,25 @@ def test_closing_the_window_in_mid_run_asks(desk, tmp_path, answer):
         desk.workspace.runner.stop()
         desk.until(lambda: not run.going_on)
         return
-    assert not run.going_on
+    desk.until(lambda: not run.going_on)
+    files = list(tmp_path.glob("*_partial.h5"))
     assert len(files) == (answer == "save")
     for file in files:
         back = load_volume(file)
         np.testing.assert_array_equal(back.array, run.frame.volume)
-        assert not back.provenance["complete"]
+        assert back.provenance["outcome"]["state"] == "stopped"
 
 
 def test_a_crash_leaves_a_run_that_can_be_gone_on_with(desk, tmp_path, monkeypatch):
     """The state on disk of a run whose process is gone: found, shown, and gone on from."""
-    from napari_mepdiff.gui import runner
+    from napari_mepdiff.session import thread
 
-    monkeypatch.setattr(runner, "AUTOSAVE", 0.0)
+    monkeypatch.setattr(thread, "AUTOSAVE", 0.0)
     path = tmp_path / "small.h5"
-    from napari_mepdiff.measurement.readers import hdf5
+    from napari_mepdiff.measurement.formats import own as hdf5
 
     hdf5.save(small_data(), path)
-    desk.workspace.open(str(path))
+    desk.workspace.files.open(str(path))
     desk.until(lambda: desk.session.findings is not None)
     desk.idle()
     desk.settings(steps=40)
@@ -160,8 +177,8 @@ def test_a_crash_leaves_a_run_that_can_be_gone_on_with(desk, tmp_path, monkeypat
     desk.qtbot.wait(300)
     import shutil
 
-    place = next(recovery.folder().iterdir())
-    copy = recovery.folder() / "copy"
+    place = next(recovery_folder().iterdir())
+    copy = recovery_folder() / "copy"
     shutil.copytree(place, copy)  # as a kill would leave it
     desk.click(desk.reconstruct.stop_button)
     desk.until(lambda: not run.going_on)
@@ -172,7 +189,7 @@ def test_a_crash_leaves_a_run_that_can_be_gone_on_with(desk, tmp_path, monkeypat
     assert [r.name for r in lost] == [run.name]
     assert lost[0].volume is not None
     assert lost[0].checkpoint is not None
-    desk.reconstruct._go_on(lost[0])
+    desk.reconstruct.lost.go_on(lost[0])
     desk.until(lambda: len(desk.session.runs) == 2)
     second = desk.session.runs[-1]
     desk.until(lambda: not second.going_on)
@@ -204,7 +221,7 @@ def test_a_hundred_runs_leave_no_threads_and_no_memory(qtbot):
     assert threading.active_count() <= threads
     assert process.memory_info().rss - memory < 40e6
     assert session.runs == []
-    assert not any(recovery.folder().iterdir())
+    assert not any(recovery_folder().iterdir())
 
 
 def test_runs_in_a_viewer_leave_no_layers_and_no_threads(desk):
@@ -216,10 +233,10 @@ def test_runs_in_a_viewer_leave_no_layers_and_no_threads(desk):
         run = desk.workspace.start()
         desk.until(lambda r=run: not r.going_on)
         desk.session.remove_run(run)
-        desk.workspace.book.remove(run)
+        desk.workspace.run_layers.remove(run)
     assert len(desk.viewer.layers) == layers
     assert threading.active_count() <= threads + 1
-    assert desk.workspace.book.layer_of(run) is None
+    assert desk.workspace.run_layers.layer_of(run) is None
 
 
 def test_jobs_can_be_cancelled_and_the_newest_wins(desk):
@@ -249,7 +266,7 @@ def test_jobs_can_be_cancelled_and_the_newest_wins(desk):
 
 
 def test_choices_are_remembered_and_stale_ones_dropped(desk, tmp_path):
-    from napari_mepdiff.gui import memory
+    from napari_mepdiff.session import preferences as memory
 
     desk.session.change("setup", slices=6)
     desk.session.change_settings("dps", weight=3.0)
@@ -262,5 +279,10 @@ def test_choices_are_remembered_and_stale_ones_dropped(desk, tmp_path):
     choices, *_ = memory.load()
     assert choices.setup.slices is None
     assert choices.settings["dps"] == {"weight": 3.0}
+    desk.session.change_settings("dps", steps=50)
+    desk.workspace.remember()
+    stale = path.read_text().replace('"steps": 50', '"steps": 50, "gone": 1, "odds": "high"')
+    path.write_text(stale)  # one that is gone and one of another kind cost no other
+    assert memory.load()[0].settings["dps"] == {"weight": 3.0, "steps": 50}
     path.write_text("{ broken")
     assert memory.load()[0].setup.slices is None

@@ -1,4 +1,4 @@
-"""Small real files of every format: by the original library where it writes, by the published layout where not."""
+"""Small real files of every format: by the original library, or by the published layout."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
+
+from ..needs import needs
 
 SHAPE = (4, 5, 16, 12)
 
@@ -16,7 +19,9 @@ def patterns(dtype=np.uint16, shape=SHAPE):
     rng = np.random.default_rng(3)
     y, x = np.mgrid[: shape[2], : shape[3]]
     disk = 40.0 * (np.hypot(y - shape[2] // 2, x - shape[3] // 2) < 4) + 1
-    return rng.poisson(disk[None, None] * np.linspace(0.8, 1.2, shape[0])[:, None, None, None], shape).astype(dtype)
+    return rng.poisson(
+        disk[None, None] * np.linspace(0.8, 1.2, shape[0])[:, None, None, None], shape
+    ).astype(dtype)
 
 
 def npy(path: Path):
@@ -35,11 +40,19 @@ def hdf5_ptyrad_input(path: Path):
 
 def own(path: Path):
     from napari_mepdiff.measurement.dataset import Calibration, FourDSTEM
-    from napari_mepdiff.measurement.readers.hdf5 import save
+    from napari_mepdiff.measurement.formats.own import save
     from napari_mepdiff.physics.optics import Optics
 
-    save(FourDSTEM(patterns(), Calibration(pixel_size=0.08, energy=300, semi_angle=21.4, scan_step=(0.5, 0.5)),
-                   optics=Optics(), mask=np.ones(SHAPE[2:], np.float32), provenance={"from": "a test"}), path)
+    save(
+        FourDSTEM(
+            patterns(),
+            Calibration(pixel_size=0.08, energy=300, semi_angle=21.4, scan_step=(0.5, 0.5)),
+            optics=Optics(),
+            mask=np.ones(SHAPE[2:], np.float32),
+            provenance={"from": "a test"},
+        ),
+        path,
+    )
 
 
 def mat5(path: Path):
@@ -54,7 +67,8 @@ def mat73(path: Path):
         data = file.create_dataset("dp", data=patterns().transpose())
         data.attrs["MATLAB_class"] = np.bytes_("uint16")
     with open(path, "r+b") as handle:
-        head = b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: Mon Nov 23 2026 HDF5 schema 1.00 ."
+        head = b"MATLAB 7.3 MAT-file, Platform: GLNXA64, "
+        head += b"Created on: Mon Nov 23 2026 HDF5 schema 1.00 ."
         handle.write(head.ljust(116) + bytes(8) + b"\x00\x02IM")
 
 
@@ -85,17 +99,46 @@ def py4dstem(path: Path):
 
 
 def _axes():
-    names = [("y", 0.05, "nm", True), ("x", 0.05, "nm", True), ("ky", 0.8, "1/nm", False), ("kx", 0.8, "1/nm", False)]
-    return [{"name": n, "scale": s, "units": u, "offset": 0.0, "size": SHAPE[i], "navigate": nav, "index_in_array": i,
-             "_type": "UniformDataAxis", "is_binned": False} for i, (n, s, u, nav) in enumerate(names)]
+    names = [
+        ("y", 0.05, "nm", True),
+        ("x", 0.05, "nm", True),
+        ("ky", 0.8, "1/nm", False),
+        ("kx", 0.8, "1/nm", False),
+    ]
+    return [
+        {
+            "name": n,
+            "scale": s,
+            "units": u,
+            "offset": 0.0,
+            "size": SHAPE[i],
+            "navigate": nav,
+            "index_in_array": i,
+            "_type": "UniformDataAxis",
+            "is_binned": False,
+        }
+        for i, (n, s, u, nav) in enumerate(names)
+    ]
 
 
 def _signal():
-    return {"data": patterns(), "axes": _axes(), "attributes": {"_lazy": False}, "original_metadata": {},
-            "metadata": {"General": {"title": "test"}, "Signal": {"signal_type": ""},
-                         "Acquisition_instrument": {"TEM": {"beam_energy": 200.0}}},
-            "package_info": {"package": "test", "package_version": "0"}, "package": "test",
-            "package_version": "0", "learning_results": {}, "models": {}, "tmp_parameters": {}}
+    return {
+        "data": patterns(),
+        "axes": _axes(),
+        "attributes": {"_lazy": False},
+        "original_metadata": {},
+        "metadata": {
+            "General": {"title": "test"},
+            "Signal": {"signal_type": ""},
+            "Acquisition_instrument": {"TEM": {"beam_energy": 200.0}},
+        },
+        "package_info": {"package": "test", "package_version": "0"},
+        "package": "test",
+        "package_version": "0",
+        "learning_results": {},
+        "models": {},
+        "tmp_parameters": {},
+    }
 
 
 def hspy(path: Path):
@@ -120,16 +163,19 @@ def mib(path: Path):
     frames = patterns(np.uint16, (4, 5, 256, 256)).reshape(-1, 256, 256)
     with open(path, "wb") as handle:
         for i, frame in enumerate(frames):
-            head = (f"MQ1,{i + 1:06d},00384,01,0256,0256,U16,   1x1,01,2026-11-23 12:00:00.{i:06d},0.001000,0,0,0,"
-                    "1.200000E+2,5.110000E+2,0.000000E+0,0.000000E+0,0.000000E+0,0.000000E+0,0.000000E+0,0.000000E+0,"
-                    "3RX,175,511,000,000,000,000,000,000,125,255,125,125,100,100,082,100,087,030,128,004,255,129,128,"
-                    "176,168,511,511,MQ1A,2026-11-23T12:00:00.000000000Z,1000000ns,12,")
+            head = (
+                f"MQ1,{i + 1:06d},00384,01,0256,0256,U16,   1x1,01,"
+                f"2026-11-23 12:00:00.{i:06d},0.001000,0,0,0,"
+                "1.200000E+2,5.110000E+2,0.000000E+0,0.000000E+0,0.000000E+0,0.000000E+0,0.000000E+0,0.000000E+0,"
+                "3RX,175,511,000,000,000,000,000,000,125,255,125,125,100,100,082,100,087,030,128,004,255,129,128,"
+                "176,168,511,511,MQ1A,2026-11-23T12:00:00.000000000Z,1000000ns,12,"
+            )
             handle.write(head.encode().ljust(384, b"\0")[:384])
             handle.write(frame[::-1].astype(">u2").tobytes())
 
 
 def dm4(path: Path):
-    """DigitalMicrograph 4, by its published tag layout: one image of four axes with calibrations."""
+    """DigitalMicrograph 4, by its published tag layout: one calibrated image of four axes."""
     data = patterns(np.uint16)
 
     def name(text):
@@ -137,7 +183,11 @@ def dm4(path: Path):
         return struct.pack(">H", len(raw)) + raw
 
     def info(values):
-        return b"%%%%" + struct.pack(">Q", len(values)) + b"".join(struct.pack(">Q", v) for v in values)
+        return (
+            b"%%%%"
+            + struct.pack(">Q", len(values))
+            + b"".join(struct.pack(">Q", v) for v in values)
+        )
 
     def leaf(text, values, payload):
         body = info(values) + payload
@@ -155,26 +205,59 @@ def dm4(path: Path):
         return b"\x14" + name(text) + struct.pack(">Q", len(body)) + body
 
     def dimension(scale, units):
-        return group("", [number("Origin", 6, "f", 0.0), number("Scale", 6, "f", scale), string("Units", units)])
+        return group(
+            "",
+            [number("Origin", 6, "f", 0.0), number("Scale", 6, "f", scale), string("Units", units)],
+        )
 
-    image = group("", [
-        group("ImageData", [
-            group("Calibrations", [
-                group("Brightness", [number("Origin", 6, "f", 0.0), number("Scale", 6, "f", 1.0), string("Units", "")]),
-                group("Dimension", [dimension(0.08, "1/nm"), dimension(0.08, "1/nm"), dimension(0.5, "nm"),
-                                    dimension(0.5, "nm")]),
-                number("DisplayCalibratedUnits", 8, "B", 1),
-            ]),
-            leaf("Data", [20, 4, data.size], data.astype("<u2").tobytes()),
-            number("DataType", 5, "I", 10),
-            group("Dimensions", [number("", 5, "I", n) for n in data.shape[::-1]]),
-            number("PixelDepth", 5, "I", 2),
-        ]),
-        group("ImageTags", [group("Meta Data", [string("Format", "Diffraction image"), string("Signal", "")]),
-                            group("Microscope Info", [number("Voltage", 6, "f", 200000.0)])]),
-        string("Name", "test"),
-        group("UniqueID", [number("", 5, "I", 1)]),
-    ])
+    image = group(
+        "",
+        [
+            group(
+                "ImageData",
+                [
+                    group(
+                        "Calibrations",
+                        [
+                            group(
+                                "Brightness",
+                                [
+                                    number("Origin", 6, "f", 0.0),
+                                    number("Scale", 6, "f", 1.0),
+                                    string("Units", ""),
+                                ],
+                            ),
+                            group(
+                                "Dimension",
+                                [
+                                    dimension(0.08, "1/nm"),
+                                    dimension(0.08, "1/nm"),
+                                    dimension(0.5, "nm"),
+                                    dimension(0.5, "nm"),
+                                ],
+                            ),
+                            number("DisplayCalibratedUnits", 8, "B", 1),
+                        ],
+                    ),
+                    leaf("Data", [20, 4, data.size], data.astype("<u2").tobytes()),
+                    number("DataType", 5, "I", 10),
+                    group("Dimensions", [number("", 5, "I", n) for n in data.shape[::-1]]),
+                    number("PixelDepth", 5, "I", 2),
+                ],
+            ),
+            group(
+                "ImageTags",
+                [
+                    group(
+                        "Meta Data", [string("Format", "Diffraction image"), string("Signal", "")]
+                    ),
+                    group("Microscope Info", [number("Voltage", 6, "f", 200000.0)]),
+                ],
+            ),
+            string("Name", "test"),
+            group("UniqueID", [number("", 5, "I", 1)]),
+        ],
+    )
     entries = [
         group("DocumentObjectList", []),
         group("ImageList", [image]),
@@ -201,6 +284,16 @@ FORMATS = {
     "mib": ("data.mib", mib, {"scan_shape": (4, 5)}, (4, 5, 256, 256)),
     "dm4": ("data.dm4", dm4, {}, SHAPE),
 }
+
+NEEDED = {
+    "py4dstem": "emdfile",
+    "zarr": "zarr",
+    "hspy": "rsciio",
+    "blo": "rsciio",
+    "mib": "rsciio",
+    "dm4": "rsciio",
+}
+KINDS = [pytest.param(k, marks=needs(NEEDED[k])) if k in NEEDED else k for k in FORMATS]
 
 
 def expected(kind):

@@ -1,24 +1,21 @@
-import time
-
 import dask.array as da
 import h5py
 import numpy as np
 import pytest
 
+from napari_mepdiff.measurement.checks import require_valid, validate
 from napari_mepdiff.measurement.dataset import Calibration, DataError, FourDSTEM
-from napari_mepdiff.measurement.samples import open_sample
-from napari_mepdiff.measurement.validation import require_valid, validate
-from napari_mepdiff.measurement.virtual import (
+from napari_mepdiff.measurement.detectors import (
     annular_dark_field,
     bright_field,
     centre_of_mass,
-    estimate_rotation,
     find_disk,
     find_hot_pixels,
     pacbed,
     summary,
     virtual_image,
 )
+from napari_mepdiff.measurement.samples import open_sample
 
 from .files import patterns
 
@@ -34,10 +31,15 @@ def test_operations_are_lazy_and_right():
     d = _data()
     assert np.array_equal(np.asarray(d.crop_scan(slice(1, 3), slice(0, 4)).data), raw[1:3, :4])
     assert np.array_equal(np.asarray(d.crop_detector(8).data), raw[:, :, 4:12, 2:10])
-    assert np.array_equal(np.asarray(d.bin_detector(2).data),
-                          raw.reshape(4, 5, 8, 2, 6, 2).astype(np.uint32).sum(axis=(3, 5)))
+    assert np.array_equal(
+        np.asarray(d.bin_detector(2).data),
+        raw.reshape(4, 5, 8, 2, 6, 2).astype(np.uint32).sum(axis=(3, 5)),
+    )
     assert d.bin_detector(2).calibration.pixel_size == pytest.approx(0.16)
-    assert np.array_equal(np.asarray(d.bin_scan(2).data), raw[:, :4].reshape(2, 2, 2, 2, 16, 12).astype(int).sum((1, 3)))
+    assert np.array_equal(
+        np.asarray(d.bin_scan(2).data),
+        raw[:, :4].reshape(2, 2, 2, 2, 16, 12).astype(int).sum((1, 3)),
+    )
     assert d.bin_scan(2).calibration.scan_step == (1.0, 1.0)
     assert np.allclose(d.bin_scan(2).positions[0], [0.25, 0.25])
     assert np.array_equal(np.asarray(d.transpose_scan().data), raw.transpose(1, 0, 2, 3))
@@ -45,7 +47,9 @@ def test_operations_are_lazy_and_right():
     flipped = np.asarray(d.flip_detector(y=True).data)
     assert np.array_equal(flipped[:, :, 8], raw[:, :, 8])  # DC stays
     assert np.array_equal(flipped[:, :, 9], raw[:, :, 7])
-    assert np.array_equal(np.asarray(d.subtract_background(3).data), np.maximum(raw.astype(np.float32) - 3, 0))
+    assert np.array_equal(
+        np.asarray(d.subtract_background(3).data), np.maximum(raw.astype(np.float32) - 3, 0)
+    )
     assert isinstance(d.bin_detector(2).data, da.Array)
     assert d.crop_detector(8).bin_scan(2).provenance["steps"] == ["crop_detector(8)", "bin_scan(2)"]
 
@@ -106,23 +110,6 @@ def test_centre_of_mass_in_mrad():
     assert np.allclose(com[1, 2], np.array([2, -3]) * CALIBRATION.pixel_mrad, rtol=1e-5)
 
 
-@pytest.mark.parametrize("angle", [-50.0, 0.0, 35.0])
-@pytest.mark.parametrize("transpose", [False, True])
-def test_rotation_is_recovered_from_a_gradient_field(angle, transpose):
-    rng = np.random.default_rng(1)
-    f = np.fft.fftfreq(40)
-    phase = np.fft.ifft2(np.fft.fft2(rng.random((40, 40))) * np.exp(-200 * (f[:, None] ** 2 + f[None] ** 2))).real
-    gy, gx = np.gradient(phase)
-    c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
-    com = np.stack([c * gy - s * gx, s * gy + c * gx], axis=-1)
-    if transpose:
-        com = com[..., ::-1]
-    d = FourDSTEM(np.ones((40, 40, 4, 4), np.float32))
-    found = estimate_rotation(d, com)
-    assert found.transpose == transpose
-    assert abs((found.angle - angle + 90) % 180 - 90) <= 1.5 or abs((found.angle + angle + 90) % 180 - 90) <= 1.5
-
-
 def test_the_disk_is_found_in_a_real_pattern():
     data = open_sample("litao3")
     disk = find_disk(pacbed(data))
@@ -138,14 +125,21 @@ def test_a_good_measurement_has_no_findings():
     assert validate(open_sample("srtio3")) == []
 
 
-@pytest.mark.parametrize(("change", "code"), [
-    ({"scan_step": (5.12, 5.12)}, None), ({"scan_step": (30.0, 30.0)}, "step-larger-than-probe"),
-    ({"pixel_size": 0.39}, "disk-size"), ({"pixel_size": 0.0039}, "pattern-smaller-than-disk"),
-    ({"semi_angle": 60.0}, "pattern-smaller-than-disk"), ({"energy": 3e5 / 1e3 * 10}, "energy-unit"),
-    ({"scan_step": (0.001, 0.001)}, "step-unit"),
-])
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"scan_step": (5.12, 5.12), "dose": None}, None),
+        ({"scan_step": (5.12, 5.12)}, "dose"),
+        ({"scan_step": (30.0, 30.0)}, "step-larger-than-probe"),
+        ({"pixel_size": 0.39}, "disk-size"),
+        ({"pixel_size": 0.0039}, "pattern-smaller-than-disk"),
+        ({"semi_angle": 60.0}, "pattern-smaller-than-disk"),
+        ({"energy": 3e5 / 1e3 * 10}, "energy-unit"),
+        ({"scan_step": (0.001, 0.001)}, "step-unit"),
+    ],
+)
 def test_wrong_calibration_is_named(change, code):
-    d = open_sample("srtio3").calibrated(**{k: v for k, v in change.items() if k != "semi_angle" or v < 50})
+    d = open_sample("srtio3").calibrated(**{k: v for k, v in change.items() if k != "semi_angle"})
     if change.get("semi_angle") == 60.0:
         d = open_sample("srtio3").calibrated(semi_angle=60.0)
     assert code is None or code in _codes(d)
@@ -180,10 +174,12 @@ def test_impossible_datasets_are_refused():
     with pytest.raises(DataError, match="mask"):
         FourDSTEM(patterns(), mask=np.ones((2, 2), np.float32))
     with pytest.raises(MemoryError, match="GB"):
-        FourDSTEM(da.zeros((500, 500, 128, 128), dtype=np.uint16, chunks=(1, 100, 128, 128))).patterns(budget=10**9)
+        FourDSTEM(
+            da.zeros((500, 500, 128, 128), dtype=np.uint16, chunks=(1, 100, 128, 128))
+        ).patterns(budget=10**9)
 
 
-def test_ten_gigabytes_open_in_under_a_second_and_stay_on_disk(tmp_path):
+def test_ten_gigabytes_are_opened_by_reading_next_to_nothing(tmp_path, monkeypatch):
     """Unwritten blocks take no room on disk; the file is 10 GB to whoever reads it."""
     path = tmp_path / "large.h5"
     with h5py.File(path, "w", libver=("v110", "v110")) as file:
@@ -193,10 +189,19 @@ def test_ten_gigabytes_open_in_under_a_second_and_stay_on_disk(tmp_path):
         space = h5py.h5s.create_simple((560, 560, 128, 128))
         h5py.h5d.create(file.id, b"data", h5py.h5t.NATIVE_UINT16, space, layout)
         file["data"][0, 0] = 7
-    from napari_mepdiff.measurement.readers import open_4dstem
+    from napari_mepdiff.measurement.formats import open_4dstem
 
-    start = time.perf_counter()
+    read = 0
+    plain = h5py.Dataset.__getitem__
+
+    def counted(self, *args, **options):
+        nonlocal read
+        found = plain(self, *args, **options)
+        read += getattr(found, "nbytes", 0)
+        return found
+
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", counted)
     data = open_4dstem(path, hash_input=False)
     assert data.nbytes > 10e9
     assert data.pattern(0, 0)[0, 0] == 7
-    assert time.perf_counter() - start < 1.0
+    assert 0 < read < 200e6  # a row of the scan at most

@@ -42,19 +42,27 @@ def test_pixel_in_mrad_needs_an_energy_and_gives_inverse_angstrom():
 def test_a_changed_energy_keeps_the_pixel_of_the_file_unless_told():
     data = some_data(energy=300, pixel_size=0.05)
     assert Preparation(energy=200).apply(data).calibration.pixel_size == 0.05
-    assert Preparation(energy=200, pixel_mrad=1.0).apply(data).calibration.pixel_mrad == pytest.approx(1.0)
+    assert Preparation(energy=200, pixel_mrad=1.0).apply(
+        data
+    ).calibration.pixel_mrad == pytest.approx(1.0)
 
 
 def test_one_step_fills_the_other():
     assert Preparation(scan_step_y=0.4).apply(some_data()).calibration.scan_step == (0.4, 0.4)
-    assert Preparation(scan_step_x=0.3).apply(some_data(scan_step=(0.5, 0.5))).calibration.scan_step == (0.5, 0.3)
+    assert Preparation(scan_step_x=0.3).apply(
+        some_data(scan_step=(0.5, 0.5))
+    ).calibration.scan_step == (0.5, 0.3)
 
 
 def test_aberrations_replace_the_stored_probe():
     data = open_sample("srtio3")
     out = Preparation(overfocus=120, C12=30).apply(data)
     assert out.optics is not None
-    assert (out.optics.overfocus, out.optics.C12, out.optics.C30) == (120, 30, data.illumination().C30)
+    assert (out.optics.overfocus, out.optics.C12, out.optics.C30) == (
+        120,
+        30,
+        data.illumination().C30,
+    )
     assert out.probe is None
 
 

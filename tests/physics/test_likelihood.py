@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from napari_mepdiff.physics.likelihood import Likelihood
-from napari_mepdiff.physics.multislice import band_mask, propagator
+from napari_mepdiff.physics.engines.torch import TorchEngine
 from napari_mepdiff.physics.optics import wavelength
+from napari_mepdiff.physics.propagation import band_mask, propagator
+from tests.needs import needs
 
 MISFITS = ["intensity", "amplitude", "poisson"]
 
@@ -64,7 +65,9 @@ def test_position_gradient_matches_finite_differences(small):
             return like.loss(x)
 
         numeric = _numeric(loss, start, direction, 1e-4)
-        assert float(g[i, axis]) == pytest.approx(numeric, rel=1e-5, abs=1e-6 * float(g.abs().max()))
+        assert float(g[i, axis]) == pytest.approx(
+            numeric, rel=1e-5, abs=1e-6 * float(g.abs().max())
+        )
 
 
 @pytest.mark.parametrize("band_limit", [None, 2 / 3])
@@ -74,12 +77,16 @@ def test_forward_and_adjoint_pass_the_dot_product_test(small, band_limit):
     m = like.model
     _, canvas = m.transmission(p.volume)
     index = m.indices(m.windows.corner[:6])
-    wave = m.incident(like._spectrum, m.windows.fraction[:6])
+    wave = m.incident(like.spectrum, m.windows.fraction[:6])
     out = torch.randn(6, 2, 32, 32, dtype=torch.complex128)
     # linear in the incident wave
     _, detector = m.forward(canvas, index, wave)
-    back = m.backward(canvas, index, m.forward(canvas, index, wave)[0], out, torch.zeros_like(canvas))
-    assert complex((out.conj() * detector).sum()) == pytest.approx(complex((back.conj() * wave).sum()), rel=1e-10)
+    back = m.backward(
+        canvas, index, m.forward(canvas, index, wave)[0], out, torch.zeros_like(canvas)
+    )
+    assert complex((out.conj() * detector).sum()) == pytest.approx(
+        complex((back.conj() * wave).sum()), rel=1e-10
+    )
 
 
 @pytest.mark.parametrize("misfit", MISFITS)
@@ -98,7 +105,9 @@ def test_the_cores_do_what_torch_does(small, misfit, band_limit, modes):
     assert gb.loss == pytest.approx(ga.loss, rel=2e-5)
     for name in ("volume", "probe", "positions"):
         u, v = getattr(ga, name), getattr(gb, name)
-        assert float((u - v).abs().square().sum().sqrt() / u.abs().square().sum().sqrt()) < 2e-5, name
+        assert float((u - v).abs().square().sum().sqrt() / u.abs().square().sum().sqrt()) < 2e-5, (
+            name
+        )
     pa, pb = a.patterns(x, batch), b.patterns(x, batch)
     assert float((pa - pb).norm() / pa.norm()) < 2e-6
 
@@ -107,9 +116,14 @@ def test_any_subset_adds_up_to_the_whole(small):
     p = small(dtype=torch.float32)
     like = p.likelihood(p.patterns(), misfit="poisson")
     whole, gradient = like(p.volume * 0.5)
-    parts = [like(p.volume * 0.5, b) for b in np.array_split(np.random.default_rng(0).permutation(p.count), 3)]
+    parts = [
+        like(p.volume * 0.5, b)
+        for b in np.array_split(np.random.default_rng(0).permutation(p.count), 3)
+    ]
     assert sum(v for v, _ in parts) == pytest.approx(whole, rel=1e-5)
-    assert torch.allclose(sum(g for _, g in parts), gradient, rtol=1e-3, atol=1e-4 * float(gradient.abs().max()))
+    assert torch.allclose(
+        sum(g for _, g in parts), gradient, rtol=1e-3, atol=1e-4 * float(gradient.abs().max())
+    )
     assert like(p.volume, [2])[0] == pytest.approx(like.loss(p.volume, [2]))
 
 
@@ -155,10 +169,14 @@ def test_per_slice_thickness_and_exact_propagator(small):
     exact = p.likelihood(propagator="exact").patterns(p.volume)
     assert 0 < float((exact - even).norm() / even.norm()) < 1e-3
     lam, k = wavelength(300), 1.0
-    fresnel, true = (propagator((32, 32), (0.4, 0.4), 1.6, lam, kind)[0, 13] for kind in ("fresnel", "exact"))
+    fresnel, true = (
+        propagator((32, 32), (0.4, 0.4), 1.6, lam, kind)[0, 13] for kind in ("fresnel", "exact")
+    )
     k = 13 / 12.8
     assert float(torch.angle(fresnel)) == pytest.approx(-np.pi * lam * 1.6 * k**2)
-    assert float(torch.angle(true)) == pytest.approx(2 * np.pi * 1.6 * (np.sqrt(1 / lam**2 - k**2) - 1 / lam), rel=1e-6)
+    assert float(torch.angle(true)) == pytest.approx(
+        2 * np.pi * 1.6 * (np.sqrt(1 / lam**2 - k**2) - 1 / lam), rel=1e-6
+    )
 
 
 def test_stride_two_is_every_second_pixel_of_the_full_model(small):
@@ -168,28 +186,34 @@ def test_stride_two_is_every_second_pixel_of_the_full_model(small):
     assert torch.allclose(half, full[:, ::2, ::2], atol=1e-6 * float(full.max()))
 
 
+@needs("abtem")
 def test_band_mask_is_abtems():
     from abtem.antialias import antialias_aperture
 
-    assert np.allclose(band_mask((64, 48), (0.2, 0.2), 0.6666666).numpy(), antialias_aperture((64, 48), (0.2, 0.2), np),
-                       atol=1e-6)
+    assert np.allclose(
+        band_mask((64, 48), (0.2, 0.2), 0.6666666),
+        antialias_aperture((64, 48), (0.2, 0.2), np),
+        atol=1e-6,
+    )
 
 
-def test_out_of_memory_halves_the_chunk_and_goes_on(small, monkeypatch):
+def test_out_of_memory_halves_the_chunk_and_goes_on(small, monkeypatch, caplog):
     p = small()
     like = p.likelihood(p.patterns())
     expected = like(p.volume)
     asked = []
-    original = Likelihood._try_torch
+    original = TorchEngine._attempt
 
-    def small_device(self, canvas, index, volume, waves, size):
+    def small_device(self, canvas, spectrum, index, volume, waves, size):
         asked.append(size)
         if size > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return original(self, canvas, index, volume, waves, size)
+        return original(self, canvas, spectrum, index, volume, waves, size)
 
-    monkeypatch.setattr(Likelihood, "_try_torch", small_device)
-    loss, gradient = like(p.volume)
+    monkeypatch.setattr(TorchEngine, "_attempt", small_device)
+    with caplog.at_level("WARNING"):
+        loss, gradient = like(p.volume)
+    assert "short of memory: 2 positions at a time" in caplog.text
     assert asked[0] > asked[-1] <= 3
     assert loss == pytest.approx(expected[0])
     assert torch.allclose(gradient, expected[1])
@@ -198,22 +222,25 @@ def test_out_of_memory_halves_the_chunk_and_goes_on(small, monkeypatch):
 def test_memory_bound_sets_the_chunk(small):
     p = small()
     roomy, tight = p.likelihood(memory=1 << 30), p.likelihood(memory=1 << 20)
-    assert tight.chunk < roomy.chunk == p.count
+    assert tight.engine.chunk < roomy.engine.chunk == p.count
     assert torch.allclose(roomy.patterns(p.volume), tight.patterns(p.volume))
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"patterns": -1.0}, "negative"),
-    ({"patterns": float("nan")}, "NaN"),
-    ({"misfit": "l2"}, "misfit is"),
-    ({"detector_stride": 3}, "detector_stride is"),
-    ({"slice_thickness": [1.0, 2.0]}, "4 slices need"),
-    ({"slice_thickness": -1.0}, "positive"),
-    ({"mask": torch.zeros(32, 32)}, "leave some pixels"),
-    ({"mask": torch.ones(4, 4)}, "detector mask is"),
-    ({"band_limit": 1.7}, "fraction"),
-    ({"background": 0.0, "misfit": "poisson"}, "background"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"patterns": -1.0}, "negative"),
+        ({"patterns": float("nan")}, "NaN"),
+        ({"misfit": "l2"}, "misfit is"),
+        ({"detector_stride": 3}, "detector_stride is"),
+        ({"slice_thickness": [1.0, 2.0]}, "4 slices need"),
+        ({"slice_thickness": -1.0}, "positive"),
+        ({"mask": torch.zeros(32, 32)}, "leave some pixels"),
+        ({"mask": torch.ones(4, 4)}, "detector mask is"),
+        ({"band_limit": 1.7}, "fraction"),
+        ({"background": 0.0, "misfit": "poisson"}, "background"),
+    ],
+)
 def test_bad_input_is_named(small, change, message):
     p = small()
     patterns = torch.full((p.count, 32, 32), change.pop("patterns", 1.0))
@@ -229,10 +256,11 @@ def test_wrong_volume_and_batch_are_named(small):
         like(torch.zeros(4, 32, 32), [400])
 
 
+@needs("pyfftw")
 def test_plans_are_kept_between_processes(small, tmp_path, monkeypatch):
     import pyfftw
 
-    from napari_mepdiff.physics import wisdom
+    from napari_mepdiff.physics.engines import wisdom
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     pyfftw.forget_wisdom()
@@ -247,3 +275,45 @@ def test_plans_are_kept_between_processes(small, tmp_path, monkeypatch):
     wisdom.path().write_bytes(b"damaged")
     pyfftw.forget_wisdom()
     assert torch.allclose(p.likelihood(torch.ones(p.count, 20, 20))(p.volume)[1], first)
+
+
+@pytest.mark.parametrize("misfit", MISFITS)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_patterns_are_used_as_they_were_recorded(small, misfit, stride, dtype):
+    """One array serves problem and likelihood, in its own type: no float copy of all patterns."""
+    p = small(dtype=dtype)
+    floats = p.patterns().to(torch.float32)
+    counts = floats.numpy().astype(np.uint16)
+    mask = torch.ones(32, 32)
+    mask[5:9, 12:30] = 0
+    options = {"misfit": misfit, "detector_stride": stride, "mask": mask}
+    a, b = p.likelihood(floats, **options), p.likelihood(counts, **options)
+    assert np.shares_memory(b.data.counts, counts)
+    x, batch = p.volume.to(dtype) * 0.5, [1, 7, 4]
+    (la, ga), (lb, gb) = a(x, batch), b(x, batch)
+    assert lb == pytest.approx(la, rel=1e-7)
+    assert torch.equal(ga, gb)
+    assert torch.equal(a.counts([2, 3]), b.counts([2, 3]))
+    np.testing.assert_allclose(a.mean_pattern, b.mean_pattern, rtol=1e-12)
+    expected = floats if stride == 1 else floats[:, ::2, ::2]
+    np.testing.assert_array_equal(b.counts().numpy(), expected.numpy())
+
+
+@pytest.mark.parametrize("shape", [(7, 8), (8, 7), (9, 9), (6, 6)])
+def test_dc_goes_to_the_corner(shape):
+    from napari_mepdiff.physics.patterns import Patterns
+
+    counts = np.random.default_rng(0).integers(0, 99, (3, *shape)).astype(np.uint8)
+    data = Patterns(
+        counts, None, "poisson", 1.0, near=True, device=torch.device("cpu"), dtype=torch.float32
+    )
+    out = np.empty(shape, np.float32)
+    data.corner(1, out)
+    np.testing.assert_array_equal(out, np.fft.ifftshift(counts[1]))
+    np.testing.assert_array_equal(data.of(np.array([1]), torch.device("cpu"))[0].numpy(), out)
+    n = counts[[0, 2]].astype(float)
+    term = np.where(n > 0, n * np.log(np.maximum(n, 1)), 0) - n
+    assert data.constants(np.array([0, 2, 0])) == pytest.approx(
+        term.sum() + term[0].sum(), rel=1e-6
+    )

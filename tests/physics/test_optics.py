@@ -13,6 +13,8 @@ from napari_mepdiff.physics.optics import (
     wavelength,
 )
 
+from ..needs import needs
+
 
 def test_wavelength_and_interaction_parameter_are_the_published_ones():
     assert wavelength(300) == pytest.approx(0.0196875, rel=1e-5)
@@ -20,6 +22,7 @@ def test_wavelength_and_interaction_parameter_are_the_published_ones():
     assert interaction_parameter(300) == pytest.approx(6.52616e-4, rel=1e-5)
 
 
+@needs("abtem")
 def test_wavelength_and_interaction_agree_with_abtem():
     from abtem.core.energy import energy2sigma, energy2wavelength
 
@@ -28,8 +31,11 @@ def test_wavelength_and_interaction_agree_with_abtem():
         assert interaction_parameter(energy) == pytest.approx(energy2sigma(energy * 1e3), rel=1e-5)
 
 
-@pytest.mark.parametrize("extra", [{}, {"C12": 30.0, "phi12": 0.4}, {"C21": 900.0, "phi21": 1.1},
-                                   {"C23": 700.0, "phi23": -0.3}])
+@needs("abtem")
+@pytest.mark.parametrize(
+    "extra",
+    [{}, {"C12": 30.0, "phi12": 0.4}, {"C21": 900.0, "phi21": 1.1}, {"C23": 700.0, "phi23": -0.3}],
+)
 def test_probe_is_abtems(extra):
     import abtem
 
@@ -37,8 +43,14 @@ def test_probe_is_abtems(extra):
     n, d = 128, 0.2
     ours = probe_from_parameters(optics, (n, n), (d, d), dtype=torch.complex128)[0].numpy()
     aberrations = {"C10": 200.0, "C30": 5000.0, **extra}
-    theirs = abtem.Probe(energy=300e3, semiangle_cutoff=21.4, soft=False, aberrations=aberrations, gpts=n,
-                         extent=n * d).build(abtem.CustomScan(np.array([[n // 2 * d] * 2])), lazy=False)
+    theirs = abtem.Probe(
+        energy=300e3,
+        semiangle_cutoff=21.4,
+        soft=False,
+        aberrations=aberrations,
+        gpts=n,
+        extent=n * d,
+    ).build(abtem.CustomScan(np.array([[n // 2 * d] * 2])), lazy=False)
     theirs = np.asarray(theirs.array).reshape(n, n).T.astype(complex)
     theirs /= np.sqrt((abs(theirs) ** 2).sum())
     phase = np.vdot(theirs, ours)
@@ -46,10 +58,14 @@ def test_probe_is_abtems(extra):
 
 
 def test_positive_c10_is_overfocus_and_the_sign_matters():
-    a, b = (probe_from_parameters(Optics(overfocus=s), (128, 128), (0.2, 0.2))[0] for s in (200.0, -200.0))
+    a, b = (
+        probe_from_parameters(Optics(overfocus=s), (128, 128), (0.2, 0.2))[0]
+        for s in (200.0, -200.0)
+    )
     assert abs(torch.vdot(a.flatten(), b.flatten())) < 0.6
 
 
+@needs("ptyrad")
 def test_probe_is_normalised_centred_and_ptyrads():
     from ptyrad.optics.probe import make_stem_probe
 
@@ -58,8 +74,9 @@ def test_probe_is_normalised_centred_and_ptyrads():
     intensity = ours.abs().square().numpy()
     grid = np.arange(128) - 64
     assert abs((intensity.sum(1) * grid).sum()) < 0.05
-    theirs = make_stem_probe(kv=300, conv_angle=21.4, Npix=128, dx=0.2,
-                             aberrations={"defocus": -200, "Cs": 5000})
+    theirs = make_stem_probe(
+        kv=300, conv_angle=21.4, Npix=128, dx=0.2, aberrations={"defocus": -200, "Cs": 5000}
+    )
     theirs = np.asarray(theirs, dtype=complex)
     theirs /= np.sqrt((abs(theirs) ** 2).sum())
     assert abs(np.vdot(theirs, ours.numpy())) == pytest.approx(1, abs=1e-4)

@@ -7,7 +7,9 @@ from napari_mepdiff.physics.scan import Raster, Windows, canvas_shape
 
 def test_raster_order_step_and_origin():
     pos = Raster(shape=(2, 3), step=(0.5, 0.4), origin=(1.0, 2.0)).positions()
-    assert pos.tolist() == pytest.approx(np.array([[1, 2], [1, 2.4], [1, 2.8], [1.5, 2], [1.5, 2.4], [1.5, 2.8]]))
+    assert pos.tolist() == pytest.approx(
+        np.array([[1, 2], [1, 2.4], [1, 2.8], [1.5, 2], [1.5, 2.4], [1.5, 2.8]])
+    )
 
 
 def test_flips_and_transpose_keep_the_field():
@@ -24,7 +26,11 @@ def test_rotation_turns_x_towards_y():
 
 
 def test_affine_acts_after_the_rotation():
-    pos = Raster(shape=(3, 3), step=(1.0, 1.0), affine=(2.0, 0.0, 0.5, 1.0)).positions().reshape(3, 3, 2)
+    pos = (
+        Raster(shape=(3, 3), step=(1.0, 1.0), affine=(2.0, 0.0, 0.5, 1.0))
+        .positions()
+        .reshape(3, 3, 2)
+    )
     assert np.allclose(pos[2, 1] - pos[1, 1], [2.0, 0.5])
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 
 from napari_mepdiff.prior.model import Prior
-from napari_mepdiff.prior.trainer import TrainSettings
-from napari_mepdiff.prior.unet import Level, UNet, UNetConfig
+from napari_mepdiff.prior.network import Level, UNet, UNetConfig
 
-TINY = UNetConfig(patch=4, levels=(Level(channels=8, blocks=1), Level(channels=16, blocks=1, attention=1)), embedding=16,
-                  head_width=16)
-SETTINGS = TrainSettings(network=TINY, batch=4, lateral=32, slices=4, warm_up=5, other_shapes=0.0, learning_rate=3e-3, average=0.9,
-                         precision="float32")
+TINY = UNetConfig(
+    patch=4,
+    levels=(Level(channels=8, blocks=1), Level(channels=16, blocks=1, attention=1)),
+    embedding=16,
+    head_width=16,
+)
 
 
 def tiny(seed: int = 0, config: UNetConfig = TINY, **fields) -> Prior:
@@ -23,3 +24,8 @@ def tiny(seed: int = 0, config: UNetConfig = TINY, **fields) -> Prior:
             if not p.any():
                 p.normal_(0, 0.1)
     return Prior(network, precision="float32", **fields)
+
+
+def noise(*shape, seed=0):
+    """Unit noise that returns with its seed."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_mepdiff.reconstruction.columns import find_columns
-from napari_mepdiff.specimen.splat import render_batch
+from napari_mepdiff.reconstruction.atoms.search import find_columns
+from napari_mepdiff.specimen.render import render_batch
 
 PLACES = [(2.03, 2.51), (2.62, 7.24), (5.87, 4.93), (9.71, 2.22), (8.33, 9.04)]
 COUNTS = [{38: 3}, {22: 2}, {8: 4}, {22: 1, 8: 1}, {38: 1}]
@@ -31,7 +31,9 @@ def test_places_and_numbers_of_atoms_are_found(noise):
         distance = np.hypot(*(found.places - (y, x)).T)
         j = int(distance.argmin())
         assert distance[j] < 0.03
-        assert {z: int(n) for z, n in zip(found.numbers, found.counts[j], strict=True) if n} == column
+        assert {
+            z: int(n) for z, n in zip(found.numbers, found.counts[j], strict=True) if n
+        } == column
     assert len(found.places) == len(PLACES)
     assert found.explained > 0.99
     species = found.species((60, 60), (0.2, 0.2), 300)

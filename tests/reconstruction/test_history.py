@@ -8,15 +8,24 @@ import numpy as np
 import pytest
 
 from napari_mepdiff.reconstruction import history
+from napari_mepdiff.reconstruction.diffusion.info import DiffusionInfo
+from napari_mepdiff.reconstruction.frame import Frame
 from napari_mepdiff.reconstruction.history import FrameStore
-from napari_mepdiff.reconstruction.stream import Frame
 
 SHAPE = (2, 8, 8)
 ONE = int(np.prod(SHAPE)) * 4
 
 
 def frame(step: int) -> Frame:
-    return Frame(step, 20, np.full(SHAPE, step, np.float32), 1.0 / (step + 1), -2.0, 0.1 * step, {"guidance_norm": 0.1})
+    return Frame(
+        step,
+        20,
+        np.full(SHAPE, step, np.float32),
+        1.0 / (step + 1),
+        -2.0,
+        0.1 * step,
+        DiffusionInfo(guidance_norm=0.1),
+    )
 
 
 def test_all_frames_come_back_from_memory_and_disk(tmp_path):
@@ -63,6 +72,23 @@ def test_another_shape_is_refused():
     store.append(frame(0))
     with pytest.raises(ValueError, match="one shape"):
         store.append(Frame(1, 2, np.zeros((2, 4, 4), np.float32), 1.0))
+    assert [r["step"] for r in store.records] == [0]  # what was refused has left no trace
+    assert store.last is not None
+    assert store.last.step == 0
+    store.append(frame(1))
+    assert [r["step"] for r in store.kept] == [0, 1]
+
+
+def test_a_layer_of_frames_can_be_read_after_the_run_was_removed(tmp_path):
+    """napari asks for slices of a layer whenever it likes, also of one whose run is gone."""
+    store = FrameStore(budget=2 * ONE, folder=tmp_path)
+    for step in range(5):
+        store.append(frame(step))
+    layer = store.array()
+    assert (np.asarray(layer[1]) == 1).all()
+    store.close()
+    assert (np.asarray(layer[1]) == 4).all()  # the newest, said aloud
+    assert sum("no longer kept" in note for note in store.notes) == 1
 
 
 def test_reading_while_it_is_filled(tmp_path):

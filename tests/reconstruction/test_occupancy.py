@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from napari_mepdiff.reconstruction import occupancy
-from napari_mepdiff.reconstruction.occupancy import Occupancy, TooManyAtoms, temperatures
+from napari_mepdiff.reconstruction.atoms import occupancy
+from napari_mepdiff.reconstruction.atoms.occupancy import Occupancy, TooManyAtoms, temperatures
+from napari_mepdiff.reconstruction.control import Interrupted
 
 from .small import ELEMENTS, crystal_problem
 
@@ -20,7 +21,9 @@ def case():
 
 def make(case, **options):
     like, truth = case
-    return Occupancy.from_sum(like, truth.sum(0), ELEMENTS, (0.2, 0.2), 300.0, band_limit=None, **options)
+    return Occupancy.from_sum(
+        like, truth.sum(0), ELEMENTS, (0.2, 0.2), 300.0, band_limit=None, **options
+    )
 
 
 def test_columns_and_their_atoms_are_those_of_the_crystal(case):
@@ -47,14 +50,14 @@ def test_the_rest_takes_up_what_the_columns_do_not_explain(case):
     before = like.loss(found.volume(found.mean))
     found.fit_rest(12)
     assert like.loss(found.volume(found.mean)) < before
-    assert float(found.rest.min()) == 0
+    assert float(found.rest.image.min()) == 0
     # two of the columns are left out: the sources put something there
     part = make(case)
     left_out = part.images[:2].clone()
     part.images[:2] = 0
     part.fit_rest(25)
     inside = left_out.sum(0) > 0.3 * left_out.sum(0).max()
-    assert float(part.rest[inside].mean()) > 5 * float(part.rest[~inside].mean())
+    assert float(part.rest.image[inside].mean()) > 5 * float(part.rest.image[~inside].mean())
 
 
 def test_data_alone_put_the_atoms_into_their_slices(case):
@@ -62,7 +65,7 @@ def test_data_alone_put_the_atoms_into_their_slices(case):
     found = make(case, chains=16)
     even = like.loss(found.volume(found.mean))
     for part in (0.0, 0.5, 1.0):
-        assert found.settle(part)
+        found.settle(part)
     assert like.loss(found.volume(found.mean)) < like.loss(torch.from_numpy(truth)) + 0.05 * even
     wanted = found.amplitudes(torch.from_numpy(truth))
     assert (np.round(found.mean) == np.round(wanted)).mean() > 0.9
@@ -88,15 +91,18 @@ def test_a_state_goes_on_as_the_run_itself(case):
     for one in (found, copy):
         one.settle(0.5)
     assert np.array_equal(found.mean, copy.mean)
-    assert torch.equal(found.sources, copy.sources)
+    assert torch.equal(found.rest.sources, copy.rest.sources)
 
 
 def test_it_can_be_ended_early_and_knows_its_limits(case, monkeypatch):
     found = make(case)
     before = found.mean.copy()
-    assert found.settle(0.0, alive=lambda: False) is False
+    with pytest.raises(Interrupted):
+        found.settle(0.0, poll=_leave)
     assert np.array_equal(found.mean, before)
-    monkeypatch.setattr(occupancy, "LARGEST", 36)  # nine columns in four slices can be seen, and so can be sampled
+    monkeypatch.setattr(
+        occupancy, "LARGEST", 36
+    )  # nine columns in four slices can be seen, and so can be sampled
     assert len(make(case).count) == 9
     monkeypatch.setattr(occupancy, "LARGEST", 35)
     with pytest.raises(TooManyAtoms, match="about 9 columns × 4 slices are more than the 35"):
@@ -108,3 +114,7 @@ def test_temperatures_fall_within_a_sampling_and_from_one_to_the_next():
     assert (first[0], first[-1], last[0], last[-1]) == pytest.approx((1000, 90, 60, 10))
     assert (np.diff(first) < 0).all()
     assert (temperatures(0.5) < first).all()
+
+
+def _leave():
+    raise Interrupted

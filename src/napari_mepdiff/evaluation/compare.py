@@ -1,13 +1,18 @@
-"""Two volumes side by side: difference, scores slice by slice, profiles along depth, and patterns against the measurement."""
+"""Two volumes side by side: difference, scores slice by slice, profiles along depth, and patterns
+against the measurement.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..measurement.dataset import FourDSTEM
+from ..physics.likelihood import Likelihood
+from ..reconstruction.problem import Problem
 from ..specimen.volume import Volume
 from .judge import judge
 from .metrics import Scores, psnr, ssim
@@ -37,13 +42,16 @@ class Comparison:
     scores: Scores
 
 
-def compare(reference: Volume, test: Volume, data: FourDSTEM | None = None, *, deviance: bool = False) -> Comparison:
+def compare(
+    reference: Volume, test: Volume, data: FourDSTEM | None = None, *, deviance: bool = False
+) -> Comparison:
     """Compare two volumes of one grid.
 
     Parameters
     ----------
     data : FourDSTEM, optional
-        The measurement: its scanned field is what counts, and its atoms tell whether they are in the right slices.
+        The measurement: its scanned field is what counts, and, where the reference is its own
+        ground truth, its atoms tell whether they are in the right slices.
     deviance : bool
         Whether to compute the misfit of `test` against `data` (a second or more).
 
@@ -53,9 +61,10 @@ def compare(reference: Volume, test: Volume, data: FourDSTEM | None = None, *, d
         If shapes or voxel sizes differ, or a unit cannot be converted.
     """
     if reference.shape != test.shape:
-        raise ValueError(f"the reference has {_voxels(reference)}, the run {_voxels(test)}: only volumes of one grid can be "
-                         f"compared "
-                         "voxel by voxel")
+        raise ValueError(
+            f"the reference has {_voxels(reference)}, the run {_voxels(test)}: only volumes of one "
+            "grid can be compared voxel by voxel"
+        )
     test = test.to_unit(reference.unit, test.energy or reference.energy)
     scores = judge(test, reference, data, with_deviance=deviance)
     a, b = reference.array, test.array
@@ -67,7 +76,9 @@ def compare(reference: Volume, test: Volume, data: FourDSTEM | None = None, *, d
     return Comparison(reference, test, b - a, table[:, 0], table[:, 1], scores)
 
 
-def depth_profile(volume: Volume, y: float, x: float, radius: float = 0.3) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def depth_profile(
+    volume: Volume, y: float, x: float, radius: float = 0.3
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean within `radius` of a column in every slice.
 
     Parameters
@@ -100,30 +111,42 @@ def depth_profile(volume: Volume, y: float, x: float, radius: float = 0.3) -> tu
     return np.cumsum(thickness) - thickness / 2, value
 
 
-def patterns_at(volume: Volume, data: FourDSTEM, y: int, x: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Measured and modelled diffraction pattern at a scan position (the paper's figure 11), electrons, (Ky, Kx), DC-centred.
+def patterns_at(
+    volume: Volume, data: FourDSTEM, y: int, x: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Measured and modelled diffraction pattern at a scan position (the paper's figure 11).
+
+    Only this position is modelled.
+
+    Returns
+    -------
+    measured, modelled : ndarray
+        (Ky, Kx), electrons, DC at the centre.
 
     Raises
     ------
     ValueError
         If the volume does not belong to these data, or there is no such position.
     """
-    import torch
-
-    from ..reconstruction.problem import Problem
-
     ny, nx = data.scan_shape
     if not (0 <= y < ny and 0 <= x < nx):
         raise ValueError(f"position ({y}, {x}) lies outside the scan of {ny} × {nx}")
-    problem = Problem.from_data(data, slices=volume.shape[0], slice_thickness=volume.slice_thickness or volume.voxel_size[0],
-                                check=False)
-    if problem.shape != volume.shape:
-        raise ValueError(f"the volume has {_voxels(volume)}, the data ask for {' × '.join(map(str, problem.shape))}: it does not "
-                         "belong to them")
-    index = y * nx + x
-    one = replace(problem, patterns=problem.patterns[index : index + 1], positions=problem.positions[index : index + 1])
-    array = torch.from_numpy(volume.to_unit("rad", problem.energy).array)
-    model = one.likelihood("poisson").patterns(array, np.array([0]))  # type: ignore[attr-defined]
+    one = Problem.from_data(
+        data,
+        slices=volume.shape[0],
+        slice_thickness=volume.slice_thickness or volume.voxel_size[0],
+        check=False,
+        position=(y, x),
+    )
+    if one.shape != volume.shape:
+        raise ValueError(
+            f"the volume has {_voxels(volume)}, the data ask for "
+            f"{' × '.join(map(str, one.shape))}: it does not belong to them"
+        )
+    like = one.likelihood("poisson")
+    assert isinstance(like, Likelihood)
+    array = torch.from_numpy(volume.to_unit("rad", one.energy).array)
+    model = like.patterns(array, np.array([0]))
     return one.patterns[0].astype(np.float64), model[0].cpu().numpy().astype(np.float64)
 
 

@@ -48,26 +48,37 @@ def statistics(volumes: Array, pixel_size: float = 0.2, top: float = 1.0) -> Sta
     histogram, _ = np.histogram(volumes.clip(edges[0], edges[-1]), bins=edges)
     height, width = volumes.shape[2:]
     spectrum = np.abs(np.fft.fft2(volumes)) ** 2 / (height * width)
-    k = np.hypot(np.fft.fftfreq(height, pixel_size)[:, None], np.fft.fftfreq(width, pixel_size)[None])
+    k = np.hypot(
+        np.fft.fftfreq(height, pixel_size)[:, None], np.fft.fftfreq(width, pixel_size)[None]
+    )
     step = 1 / (min(height, width) * pixel_size)
     ring = np.round(k / step).astype(int)
     rings = min(height, width) // 2
-    power = np.bincount(ring.ravel(), spectrum.mean(axis=(0, 1)).ravel())[:rings] / np.bincount(ring.ravel())[:rings]
+    power = (
+        np.bincount(ring.ravel(), spectrum.mean(axis=(0, 1)).ravel())[:rings]
+        / np.bincount(ring.ravel())[:rings]
+    )
     even = volumes.mean(axis=1, keepdims=True)
     total = volumes.var(axis=(1, 2, 3))
     return Statistics(
-        (edges[1:] + edges[:-1]) / 2, histogram / volumes.size, np.arange(rings) * step, power,
+        (edges[1:] + edges[:-1]) / 2,
+        histogram / volumes.size,
+        np.arange(rings) * step,
+        power,
         np.array([periodicity(v, pixel_size) for v in volumes]),
         np.concatenate([atoms_per_slice(v, pixel_size) for v in volumes]),
         (volumes - even).var(axis=(1, 2, 3)) / np.maximum(total, 1e-12),
-        volumes.mean(axis=(1, 2, 3)), volumes.max(axis=(1, 2, 3)),
+        volumes.mean(axis=(1, 2, 3)),
+        volumes.max(axis=(1, 2, 3)),
     )
 
 
 def periodicity(volume: Array, pixel_size: float = 0.2, nearest: float = 1.6) -> float:
-    """How well the volume repeats laterally: the largest correlation with itself moved by at least `nearest` Å.
+    """How well the volume repeats laterally: the largest correlation with itself moved by at least
+    `nearest` Å.
 
-    Only the part that overlaps counts, at least a quarter of the field; 1 for a perfect crystal seen along an axis that repeats.
+    Only the part that overlaps counts, at least a quarter of the field; 1 for a perfect crystal
+    seen along an axis that repeats.
     """
     image = np.asarray(volume, dtype=np.float64)
     image = image - image.mean()
@@ -79,7 +90,9 @@ def periodicity(volume: Array, pixel_size: float = 0.2, nearest: float = 1.6) ->
     cross = np.fft.irfft2((np.abs(spectrum) ** 2).sum(axis=0), s=shape)
     cover = np.fft.rfft2(ones)
     squares = np.fft.rfft2((image**2).sum(axis=0), s=shape)
-    energy = np.fft.irfft2(np.conj(cover) * squares, s=shape)  # of the part that a move leaves inside
+    energy = np.fft.irfft2(
+        np.conj(cover) * squares, s=shape
+    )  # of the part that a move leaves inside
     mirrored = np.roll(energy[::-1, ::-1], (1, 1), axis=(0, 1))
     count = np.fft.irfft2(np.abs(cover) ** 2, s=shape)
     y = np.fft.fftfreq(shape[0], 1 / shape[0])[:, None] * pixel_size
@@ -89,8 +102,10 @@ def periodicity(volume: Array, pixel_size: float = 0.2, nearest: float = 1.6) ->
     return float(value[allowed].max()) if allowed.any() else 0.0
 
 
-def atoms_per_slice(volume: Array, pixel_size: float = 0.2, least: float = 0.06, apart: float = 0.6) -> Array:
-    """Peaks in each slice that are higher than `least` rad and the highest within `apart` Å, (D,)."""
+def atoms_per_slice(
+    volume: Array, pixel_size: float = 0.2, least: float = 0.06, apart: float = 0.6
+) -> Array:
+    """Peaks in each slice that are higher than `least` rad and highest within `apart` Å, (D,)."""
     from scipy.ndimage import maximum_filter
 
     size = 2 * max(1, round(apart / pixel_size)) + 1

@@ -1,5 +1,6 @@
-"""What is wrong with a reconstruction, in the words of the paper (section 6, figures 9 and 10): slices in the wrong order, depth
-blurred, atoms missing or too many, another structure."""
+"""What is wrong with a reconstruction, in the words of the paper (section 6, figures 9 and 10):
+slices in the wrong order, depth blurred, atoms missing or too many, another structure.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +61,9 @@ class Failures:
         return out
 
 
-def failures(test: Array, truth: Array, atoms: dict[str, Array], voxel_size: tuple[float, float, float]) -> Failures:
+def failures(
+    test: Array, truth: Array, atoms: dict[str, Array], voxel_size: tuple[float, float, float]
+) -> Failures:
     """Count what is wrong.
 
     Parameters
@@ -78,23 +81,33 @@ def failures(test: Array, truth: Array, atoms: dict[str, Array], voxel_size: tup
         If the shapes differ.
     """
     if test.shape != truth.shape:
-        raise ValueError(f"the reconstruction is {test.shape}, the truth {truth.shape}: compare like with like")
+        raise ValueError(
+            f"the reconstruction is {test.shape}, the truth {truth.shape}: compare like with like"
+        )
     a, b = np.asarray(truth, dtype=np.float64), np.asarray(test, dtype=np.float64)
     a, b = a - a.min(), b - b.min()
-    b = b * (a.sum(0) * b.sum(0)).sum() / max((b.sum(0) ** 2).sum(), 1e-30)  # the sum is known best: scale by it
+    b = (
+        b * (a.sum(0) * b.sum(0)).sum() / max((b.sum(0) ** 2).sum(), 1e-30)
+    )  # the sum is known best: scale by it
     held, found = _places(a, b, np.asarray(atoms["positions"], dtype=np.float64), voxel_size)
     order, gain = _best_order(a, b)
     variation = [v - v.mean(axis=0) for v in (a, b)]
     return Failures(
-        atoms=int(held.sum()), missing=int((held & ~found).sum()), extra=int((found & ~held).sum()),
+        atoms=int(held.sum()),
+        missing=int((held & ~found).sum()),
+        extra=int((found & ~held).sum()),
         moved_slices=int((order != np.arange(len(order))).sum()) if gain > ORDER else 0,
         contrast=float(np.sqrt((variation[1] ** 2).sum() / max((variation[0] ** 2).sum(), 1e-30))),
         structure=correlation(a, b[order] if gain > ORDER else b),
     )
 
 
-def _places(truth: Array, test: Array, positions: Array, voxel_size: tuple[float, float, float]) -> tuple[Array, Array]:
-    """Whether each column and slice (columns, D) holds an atom, in the truth and in the reconstruction."""
+def _places(
+    truth: Array, test: Array, positions: Array, voxel_size: tuple[float, float, float]
+) -> tuple[Array, Array]:
+    """Whether each column and slice (columns, D) holds an atom, in the truth and in the
+    reconstruction.
+    """
     depth, height, width = truth.shape
     dz, dy, dx = voxel_size
     y, x = np.arange(height)[:, None] * dy, np.arange(width)[None] * dx
@@ -108,7 +121,8 @@ def _places(truth: Array, test: Array, positions: Array, voxel_size: tuple[float
         here = np.zeros(depth, dtype=bool)
         here[slices] = True
         levels = truth[:, disc].mean(axis=1)
-        # half way between the faintest atom of the column and what its empty slices have from its neighbours
+        # half way between the faintest atom of the column and what its empty slices have from its
+        # neighbours
         low = levels[~here].max() if (~here).any() else 0.0
         bar = (levels[here].min() + min(low, levels[here].min())) / 2
         held.append(here)
@@ -119,7 +133,9 @@ def _places(truth: Array, test: Array, positions: Array, voxel_size: tuple[float
 
 
 def _best_order(truth: Array, test: Array) -> tuple[NDArray[np.int64], float]:
-    """Order of the reconstruction's slices that fits the truth best, and what it gains in mean correlation."""
+    """Order of the reconstruction's slices that fits the truth best, and what it gains in mean
+    correlation.
+    """
     from scipy.optimize import linear_sum_assignment
 
     a, b = truth - truth.mean(axis=0), test - test.mean(axis=0)

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..files import atomic
+from ..base.extras import require
+from ..base.files import atomic
 
 View = Literal["slices", "slice", "sum"]
 SUFFIXES = (".gif", ".mp4")
 
 
+class Frames(Protocol):
+    """Volumes (D, H, W) by number: a list, an array (N, D, H, W), or one that is read from disk."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Any: ...
+
+
 def save_film(
-    frames: Sequence[Any],
+    frames: Frames,
     path: str | Path,
     *,
     voxel_size: tuple[float, float, float],
@@ -34,7 +43,7 @@ def save_film(
 
     Parameters
     ----------
-    frames : sequence of ndarray
+    frames : sequence or array
         (D, H, W) each, rad; taken one at a time.
     path : path
         .gif, or .mp4 where imageio-ffmpeg is installed.
@@ -58,7 +67,9 @@ def save_film(
     Raises
     ------
     ValueError
-        If there are no frames, or the suffix is not one of a film, or MP4 cannot be written here.
+        If there are no frames, or the suffix is not one of a film.
+    MissingExtra
+        If MP4 is asked for and imageio-ffmpeg is not installed.
     FileExistsError
         If there is something at `path` already.
     """
@@ -74,13 +85,13 @@ def save_film(
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; choose another name or allow overwriting")
     if suffix == ".mp4":
-        try:
-            import imageio_ffmpeg  # noqa: F401
-        except ImportError:
-            raise ValueError("MP4 needs the package imageio-ffmpeg (pip install napari-mepdiff[movie]); GIF needs "
-                             "nothing") from None
+        require("imageio_ffmpeg", "film", "An MP4 film (a GIF needs nothing)")
     last = arrange(frames[len(frames) - 1], view, number)
-    low, high = limits if limits is not None else (min(0.0, float(last.min())), float(np.percentile(last, 99.9)))
+    low, high = (
+        limits
+        if limits is not None
+        else (min(0.0, float(last.min())), float(np.percentile(last, 99.9)))
+    )
     table = colormaps[colormap]
     pixel = voxel_size[2]
 
@@ -91,6 +102,7 @@ def save_film(
         return _written(colours, width, labels[n] if labels else "", pixel)
 
     with atomic(path) as temporary:
+
         def each() -> Iterator[NDArray[np.uint8]]:
             for n in range(len(frames)):
                 yield picture(n)
@@ -98,22 +110,45 @@ def save_film(
                     progress((n + 1) / (len(frames) + 1))
 
         if suffix == ".gif":
-            iio.imwrite(temporary, list(each()), extension=".gif", duration=1000 / rate, loop=0)
+            # encoded first: a writer that finds no room tries once more when it is collected
+            film = iio.imwrite(
+                "<bytes>", list(each()), extension=".gif", duration=1000 / rate, loop=0
+            )
+            temporary.write_bytes(film)
         else:
             from imageio import v2
 
             open_writer: Any = v2.get_writer
-            writer = open_writer(temporary, format="FFMPEG", mode="I", fps=rate, codec="libx264", macro_block_size=2)
+            writer = open_writer(
+                temporary, format="FFMPEG", mode="I", fps=rate, codec="libx264", macro_block_size=2
+            )
             with writer as film:
                 for one in each():
                     film.append_data(one)
+            _require_whole(temporary, path, len(frames))
     if progress is not None:
         progress(1.0)
     return path
 
 
+def _require_whole(made: Path, path: Path, count: int) -> None:
+    """The encoder is a process of its own, which ends without a word where the disk is full."""
+    ffmpeg = require("imageio_ffmpeg", "film", "An MP4 film")
+    try:
+        found = ffmpeg.count_frames_and_secs(str(made))[0]
+    except RuntimeError:  # no film at all
+        found = 0
+    if found < count:
+        raise OSError(
+            f"the film {path} was not written: the encoder ended after {found} of {count} frames; "
+            "free some space or choose another folder"
+        )
+
+
 def arrange(volume: NDArray[Any], view: View, number: int = 0) -> NDArray[Any]:
-    """A volume as one picture: slices in rows of up to four (first at the top left), one slice, or the depth sum."""
+    """A volume as one picture: slices in rows of up to four (first at the top left), one slice, or
+    the depth sum.
+    """
     array = np.asarray(volume)
     if view == "sum":
         return array.sum(axis=0)
@@ -137,14 +172,20 @@ def _written(colours: NDArray[np.uint8], width: int, label: str, pixel: float) -
     from PIL import Image, ImageDraw, ImageFont
 
     factor = max(1, round(width / colours.shape[1]))
-    image = Image.fromarray(colours).resize((colours.shape[1] * factor, colours.shape[0] * factor), Image.Resampling.NEAREST)
+    image = Image.fromarray(colours).resize(
+        (colours.shape[1] * factor, colours.shape[0] * factor), Image.Resampling.NEAREST
+    )
     strip = 34
-    sheet = Image.new("RGB", ((image.width + 1) // 2 * 2, (image.height + strip + 1) // 2 * 2), "black")
+    sheet = Image.new(
+        "RGB", ((image.width + 1) // 2 * 2, (image.height + strip + 1) // 2 * 2), "black"
+    )
     sheet.paste(image, (0, 0))
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(15)
     extent = colours.shape[1] * pixel
-    bar = max((v for v in (1, 2, 5, 10, 20, 50, 100, 200, 500) if v <= extent / 5), default=extent / 5)
+    bar = max(
+        (v for v in (1, 2, 5, 10, 20, 50, 100, 200, 500) if v <= extent / 5), default=extent / 5
+    )
     length = round(bar / pixel * factor)
     y = image.height + 12
     draw.rectangle((10, y, 10 + length, y + 4), fill="white")

@@ -1,1 +1,1 @@
-"""The napari plugin: the only floor that knows Qt and napari. Docks over one session; all work is done below."""
+"""The napari plugin: the only floor with Qt and napari. Docks over one session, thin."""

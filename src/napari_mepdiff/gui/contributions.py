@@ -1,4 +1,4 @@
-"""What napari calls by the manifest: readers, writers, samples, commands. All else is in the docks and the workspace."""
+"""What napari calls by the manifest: readers, writers, samples, commands."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import napari
 
+    from .panels import Panel
+    from .workspace import Workspace
+
 PLUGIN = "napari-mepdiff"
+VIRTUAL = "virtual image"
 DOCKS = ("Data", "Reconstruct", "Guidance", "Compare", "Export")
 NOTHING = [(None,)]  # napari's word for: read, but there is no layer to add
-VOLUMES = (".tif", ".tiff", ".mrc", ".npy", ".zarr", ".h5", ".hdf5")
 
 
-# ---- reading ----------------------------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------
 def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[Any]] | None:
     """A reader for 4D-STEM data and for volumes; None for what others read better."""
     first = Path(path if isinstance(path, str) else path[0])
@@ -31,67 +34,43 @@ def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[Any]] | None:
 
 
 def read(path: str | Sequence[str]) -> list[Any]:
-    """4D-STEM data into the Data dock, volumes into layers; in the background where there is a viewer."""
+    """4D-STEM data into the Data dock, volumes into layers; in the background with a viewer."""
     import napari
 
     paths = [path] if isinstance(path, str) else list(path)
     viewer = napari.current_viewer()
-    out: list[Any] = []
+    if viewer is None:
+        return [_layer_data(each) for each in paths] or NOTHING
+    show_docks(viewer)
     for each in paths:
-        if viewer is None:
-            out.append(_layer_data(each))
-        elif is_volume(Path(each)):
-            from .workspace import workspace_of
-
-            workspace_of(viewer).open_volume(each)
-        else:
-            _open(viewer, each)
-    return out or NOTHING
-
-
-def is_volume(path: Path) -> bool:
-    """Whether a file is one of our volumes rather than 4D-STEM data; looks at its beginning only."""
-    suffix = path.suffix.lower()
-    if suffix not in VOLUMES:
-        return False
-    if suffix in (".tif", ".tiff", ".mrc") or path.with_name(path.name + ".json").exists():
-        return True
-    if suffix == ".npy":
-        return False
-    if suffix == ".zarr":
-        try:
-            import zarr
-
-            attributes = dict(zarr.open_group(str(path), mode="r").attrs)
-        except Exception:  # an array, or damaged: the other reader will say
-            return False
-        return "multiscales" in attributes or "ome" in attributes
-    import h5py
-
-    from ..files import guard_hdf5
-    from ..specimen.volume import FORMAT
-
-    try:
-        guard_hdf5(path, 10)
-        with h5py.File(path, "r") as file:
-            mark = file.attrs.get("format", b"")
-            mark = mark.decode() if isinstance(mark, bytes) else str(mark)
-            return mark == FORMAT or "optimizable_tensors" in file
-    except (OSError, ValueError):
-        return False
+        when_ready(viewer, lambda workspace, each=each: workspace.files.open_any(str(each)))
+    return NOTHING
 
 
 def _layer_data(path: str) -> tuple[Any, dict[str, Any], str]:
     """Without a viewer: a volume, or the bright field of 4D-STEM data, as a layer-data tuple."""
+    from .kinds import is_volume
+
     if is_volume(Path(path)):
         from ..export.volumes import load_volume
-        from .layers import AXES, COLORMAP, KEY, describe, span
+        from .layer_data import AXES, COLORMAP, KEY, describe, span
 
         volume = load_volume(path)
-        return volume.array, {"name": Path(path).stem, "scale": volume.voxel_size, "translate": volume.origin, "axis_labels": AXES,
-                              "units": ("angstrom",) * 3, "colormap": COLORMAP, "contrast_limits": span(volume.array),
-                              "metadata": {KEY: describe(volume, "volume", file=str(path))}}, "image"
-    from ..measurement.readers import open_4dstem
+        return (
+            volume.array,
+            {
+                "name": Path(path).stem,
+                "scale": volume.voxel_size,
+                "translate": volume.origin,
+                "axis_labels": AXES,
+                "units": ("angstrom",) * 3,
+                "colormap": COLORMAP,
+                "contrast_limits": span(volume.array),
+                "metadata": {KEY: describe(volume, "volume", file=str(path))},
+            },
+            "image",
+        )
+    from ..measurement.formats import open_4dstem
 
     return _virtual(open_4dstem(path), Path(path).stem, "4D-STEM")
 
@@ -100,11 +79,21 @@ def _virtual(data: Any, name: str, role: str) -> tuple[Any, dict[str, Any], str]
     """The sum of each pattern, where it was recorded, as a layer-data tuple."""
     import numpy as np
 
-    from .layers import AXES, KEY, scan_affine
+    from .layer_data import AXES, KEY, scan_affine
 
     image = np.asarray(data.data.sum(axis=(2, 3)))
-    return image, {"name": name, "affine": scan_affine(data), "axis_labels": AXES[1:], "units": ("angstrom",) * 2,
-                   "interpolation2d": "nearest", "metadata": {KEY: {"role": role}}}, "image"
+    return (
+        image,
+        {
+            "name": name,
+            "affine": scan_affine(data),
+            "axis_labels": AXES[1:],
+            "units": ("angstrom",) * 2,
+            "interpolation2d": "nearest",
+            "metadata": {KEY: {"role": role}},
+        },
+        "image",
+    )
 
 
 def _npy_axes(path: Path) -> int:
@@ -116,38 +105,54 @@ def _npy_axes(path: Path) -> int:
         return 4  # damaged: our reader will say so
 
 
-# ---- writing ----------------------------------------------------------------------------------------------------
+# ---- writing -------------------------------------------------------------------------------
 def write_volume(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
-    """File ▸ Save of an image layer: the volume with its provenance. None of it is lost to the layer's look."""
+    """File ▸ Save of an image layer: the volume with its provenance."""
     from ..export.volumes import save_volume
-    from .layers import volume_of
+    from .layer_data import Taken
+    from .snapshot import Snapshot
+    from .workspace import workspaces
 
-    class Shown:
-        name = meta.get("name", "")
-        units = meta.get("units") or ("angstrom",) * len(getattr(data, "shape", (0, 0, 0)))
-        scale, translate, metadata = meta.get("scale"), meta.get("translate"), meta.get("metadata", {})
+    ndim = len(getattr(data, "shape", (0, 0, 0)))
+    taken = Taken(
+        str(meta.get("name", "")),
+        data,
+        meta.get("scale"),
+        meta.get("translate"),
+        meta.get("units") or ("angstrom",) * ndim,
+        meta.get("metadata", {}),
+    )
+    run = next((r for w in workspaces() if (r := w.run_layers.run_by(taken.metadata))), None)
+    volume = Snapshot(taken, run).volume()
+    return [
+        str(p) for p in save_volume(volume, path, overwrite=True)[:1]
+    ]  # napari has asked already
 
-    Shown.data = data  # type: ignore[attr-defined]
-    volume = volume_of(Shown)
-    return [str(p) for p in save_volume(volume, path, overwrite=True)[:1]]  # napari has asked already
 
-
-# ---- samples ----------------------------------------------------------------------------------------------------
+# ---- samples -------------------------------------------------------------------------------
 def _sample(name: str) -> list[Any]:
+    """A sample into the Data dock, in the background; napari wants a layer at once, which the
+    virtual image then takes the place of."""
     import napari
+    import numpy as np
 
-    from ..measurement.samples import open_sample
-    from .workspace import workspace_of
-
-    data = open_sample(name)
-    image, options, kind = _virtual(data, "virtual image", "virtual image")
     viewer = napari.current_viewer()
-    if viewer is not None:
-        show_docks(viewer)
-        workspace_of(viewer).take(data.loaded(), name)  # small: it is open before a dialog could be
-        if "virtual image" in viewer.layers:
-            viewer.layers.remove("virtual image")
-    return [(image, options, kind)]
+    if viewer is None:
+        from ..measurement.samples import open_sample
+
+        return [_virtual(open_sample(name), "virtual image", "virtual image")]
+    show_docks(viewer)
+    when_ready(viewer, lambda workspace: workspace.files.open(name))
+    if VIRTUAL in viewer.layers:
+        viewer.layers.remove(VIRTUAL)
+    options = {
+        "name": VIRTUAL,
+        "visible": False,
+        "units": ("angstrom",) * 2,
+        "axis_labels": ("y", "x"),
+        "metadata": {"mepdiff": {"role": VIRTUAL}},
+    }
+    return [(np.zeros((1, 1), np.float32), options, "image")]
 
 
 def sample_srtio3() -> list[Any]:
@@ -180,27 +185,44 @@ def sample_cuwo4_extended() -> list[Any]:
     return _sample("cuwo4_extended")
 
 
-def _open(viewer: Any, path: str) -> None:
-    from .workspace import workspace_of
+# ---- commands ------------------------------------------------------------------------------
+def show_docks(viewer: napari.Viewer, names: Sequence[str] = DOCKS) -> list[Panel]:
+    """Open docks, as tabs beside each other, the first in front; open ones are left as they are.
 
-    show_docks(viewer)
-    workspace_of(viewer).open(str(path))
+    Each is filled when PyTorch is loaded.
+    """
+    from .viewers import in_front, itself
 
-
-# ---- commands ---------------------------------------------------------------------------------------------------
-def show_docks(viewer: napari.Viewer, names: Sequence[str] = DOCKS) -> list[Any]:
-    """Open docks, as tabs beside each other; those that are open already are left where they are. The first is in front."""
-    window = getattr(viewer, "__wrapped__", viewer).window
-    open_ = dict(window.dock_widgets)
+    real = itself(viewer)
     out = []
-    for name in names:
-        known = next((w for key, w in open_.items() if key.startswith(name) and PLUGIN in key), None)
-        if known is None:
-            _dock, known = window.add_plugin_dock_widget(PLUGIN, name, tabify=True)
-        out.append(known)
+    with in_front(real):
+        open_ = dict(real.window.dock_widgets)
+        for name in names:
+            known = next(
+                (w for key, w in open_.items() if key.startswith(name) and PLUGIN in key), None
+            )
+            if known is None:
+                _dock, known = real.window.add_plugin_dock_widget(PLUGIN, name, tabify=True)
+            out.append(known)
     if out:
         raise_dock(out[0])
     return out
+
+
+def when_ready(viewer: Any, action: Callable[[Workspace], Any]) -> None:
+    """Do something with a viewer's workspace as soon as PyTorch is loaded."""
+    from .loading import loading
+    from .viewers import itself
+
+    real = itself(viewer)
+
+    def act() -> None:
+        if loading().error is None:
+            from .workspace import workspace_of
+
+            action(workspace_of(real))
+
+    loading().then(act)
 
 
 def raise_dock(widget: Any) -> None:
@@ -221,9 +243,7 @@ def open_all(viewer: napari.Viewer) -> None:
 
 
 def _do(viewer: Any, name: str) -> None:
-    from .workspace import workspace_of
-
-    getattr(workspace_of(viewer), f"do_{name}")()
+    when_ready(viewer, lambda workspace: getattr(workspace, f"do_{name}")())
 
 
 def start(viewer: napari.Viewer) -> None:

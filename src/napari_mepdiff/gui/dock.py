@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QDockWidget, QTabBar, QWidget
+from qtpy.QtWidgets import QWidget
 
-from .plots import Picture, Plot
 from .theme import theme_colours
-from .widgets import Busy, Page, Section
+from .widgets.basic import Busy, Page, Section
+from .widgets.picture import Picture
+from .widgets.plot import Plot
 from .workspace import workspace_of
 
 
@@ -31,34 +32,28 @@ class Dock(Page):
         self._links: list[tuple[Any, Any]] = []
         self.busy = Busy(self.workspace.jobs)
         self.layout().insertWidget(1, self.busy)
-        self.build()
+
+    def fill(self) -> Iterator[None]:
+        """Make the dock, part by part; whoever iterates lets the window draw in between."""
+        yield from self.build()
         self.listen(self.session.message, self.notice.say)
+        self.listen(self.workspace.jobs.changed, self.busy.update_jobs)
         self.listen(self.viewer.events.theme, self._theme)
         self.destroyed.connect(_Cut(self._links))
         self._theme()
 
-    def build(self) -> None:
-        """Make the sections; each dock has its own."""
+    def build(self) -> Iterator[None]:
+        """Make the sections, with a `yield` after each; each dock has its own.
+
+        What it listens to, and what it then shows, comes after the last `yield`: what happens
+        before is not missed.
+        """
         raise NotImplementedError
 
     def listen(self, signal: Any, slot: Any) -> None:
         """Connect for as long as the dock lives."""
         signal.connect(slot)
         self._links.append((signal, slot))
-
-    def showEvent(self, event: Any) -> None:
-        """The dock has a window now."""
-        super().showEvent(event)
-        self.workspace.watch_window(self)
-        window = self.window()
-        parent: Any = self
-        while parent is not None and not isinstance(parent, QDockWidget):
-            parent = parent.parentWidget()
-        if parent is not None:
-            parent.setWindowTitle(self.title)  # five tabs have to fit beside each other
-        for bar in window.findChildren(QTabBar):
-            bar.setElideMode(Qt.TextElideMode.ElideNone)
-            bar.setUsesScrollButtons(True)
 
     def _theme(self, _event: Any = None) -> None:
         background, foreground = theme_colours(self.viewer)

@@ -27,6 +27,6 @@ def sample_path(name: str) -> Path:
 
 def open_sample(name: str) -> FourDSTEM:
     """A sample as a dataset with ground truth."""
-    from .readers import open_4dstem
+    from .formats import open_4dstem
 
     return open_4dstem(sample_path(name))

@@ -1,12 +1,14 @@
-"""4D-STEM data from a specimen, by abTEM, under the conditions of the paper (appendix A) unless told otherwise.
+"""4D-STEM data from a specimen, by abTEM; by default under the paper's conditions (appendix A).
 
 Two geometries:
 
-- ``paper``: 8 × 64 × 64 voxels of 1.6 × 0.2 × 0.2 Å, which the 26 × 26 scan covers exactly, tiled 2 × 2 into the
-  25.6 Å window. Periodic, so that simulation and model agree without padding.
-- ``extended``: the real experiment. The specimen goes on beyond the scanned field; canvas = scan extent + window.
+- ``paper``: 8 × 64 × 64 voxels of 1.6 × 0.2 × 0.2 Å, which the 26 × 26 scan covers exactly, tiled
+  2 × 2 into the 25.6 Å window. Periodic, so that simulation and model agree without padding.
+- ``extended``: the real experiment. The specimen goes on beyond the scanned field; canvas = scan
+  extent + window.
 
-The ground truth that comes with the data is the phase volume that was sent through abTEM (at rest, where atoms vibrate).
+The ground truth that comes with the data is the phase volume that was sent through abTEM (at rest,
+where atoms vibrate).
 """
 
 from __future__ import annotations
@@ -18,10 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..base.extras import require
 from ..physics.optics import Optics, interaction_parameter
 from ..physics.scan import Raster, canvas_shape
-from ..specimen.crystal import cut_box
-from ..specimen.potential import MARGIN, atoms_in, render
+from ..specimen.atoms import atoms_in
+from ..specimen.kernels import MARGIN
+from ..specimen.lattice import cut_box
+from ..specimen.render import render
 from ..specimen.volume import Volume
 from .dataset import Calibration, FourDSTEM
 
@@ -40,21 +45,39 @@ class Conditions(BaseModel):
     scan: Raster = Field(default_factory=Raster)
     geometry: Literal["paper", "extended"] = Field("paper", title="Geometry")
     slices: int = Field(8, ge=1, le=1000, title="Slices")
-    voxel_size: tuple[float, float, float] = Field((1.6, 0.2, 0.2), title="Voxel size", description="Å, (z, y, x)")
-    field: tuple[int, int] = Field((64, 64), title="Field of the paper geometry", description="voxels (y, x)")
+    voxel_size: tuple[float, float, float] = Field(
+        (1.6, 0.2, 0.2), title="Voxel size", description="Å, (z, y, x)"
+    )
+    field: tuple[int, int] = Field(
+        (64, 64), title="Field of the paper geometry", description="voxels (y, x)"
+    )
     detector: int = Field(128, ge=16, le=1024, title="Detector pixels", description="per side")
-    dose: float | None = Field(1e6, gt=0, title="Dose", description="e/Å²; none for noise-free intensities")
+    dose: float | None = Field(
+        1e6, gt=0, title="Dose", description="e/Å²; none for noise-free intensities"
+    )
     seed: int = Field(0, title="Seed", description="of noise, vacancies, vibrations")
     zone_axis: str | tuple[float, float, float] = Field("c", title="Zone axis")
     rotation: float = Field(0.0, title="In-plane rotation", description="degrees")
-    shift: tuple[float, float, float] = Field((0.0, 0.0, 0.0), title="Shift", description="Å, (z, y, x)")
+    shift: tuple[float, float, float] = Field(
+        (0.0, 0.0, 0.0), title="Shift", description="Å, (z, y, x)"
+    )
     vacancies: float = Field(0.01, ge=0, lt=1, title="Vacancies", description="fraction of atoms")
     members: int = Field(
-        1, ge=1, le=1000, title="Ensemble members", description="frozen-phonon and incoherence configurations averaged"
+        1,
+        ge=1,
+        le=1000,
+        title="Ensemble members",
+        description="frozen-phonon and incoherence configurations averaged",
     )
-    vibration: float = Field(0.0, ge=0, le=1, title="Vibration", description="rms displacement per axis, Å")
-    focal_spread: float = Field(0.0, ge=0, title="Focal spread", description="rms, Å; partial temporal coherence")
-    source_size: float = Field(0.0, ge=0, title="Source size", description="rms, Å; partial spatial coherence")
+    vibration: float = Field(
+        0.0, ge=0, le=1, title="Vibration", description="rms displacement per axis, Å"
+    )
+    focal_spread: float = Field(
+        0.0, ge=0, title="Focal spread", description="rms, Å; partial temporal coherence"
+    )
+    source_size: float = Field(
+        0.0, ge=0, title="Source size", description="rms, Å; partial spatial coherence"
+    )
 
     @property
     def k_max(self) -> float:
@@ -62,13 +85,15 @@ class Conditions(BaseModel):
         return 0.5 / self.voxel_size[2]
 
 
-def simulate(crystal: Atoms, conditions: Conditions | None = None, progress: Progress | None = None) -> FourDSTEM:
+def simulate(
+    crystal: Atoms, conditions: Conditions | None = None, progress: Progress | None = None
+) -> FourDSTEM:
     """Record a crystal.
 
     Parameters
     ----------
     crystal : Atoms
-        Unit cell, see :func:`~napari_mepdiff.specimen.crystal.load_crystal`.
+        Unit cell, see :func:`~napari_mepdiff.specimen.cif.load_crystal`.
     conditions : Conditions
         Geometry, optics, dose, noise.
     progress : callable, optional
@@ -77,7 +102,8 @@ def simulate(crystal: Atoms, conditions: Conditions | None = None, progress: Pro
     Returns
     -------
     FourDSTEM
-        Counts (or noise-free electrons) with calibration, positions, ground truth and the true probe settings.
+        Counts (or noise-free electrons) with calibration, positions, ground truth and the true
+        probe settings.
 
     Raises
     ------
@@ -87,8 +113,16 @@ def simulate(crystal: Atoms, conditions: Conditions | None = None, progress: Pro
     c = conditions or Conditions()
     positions, shape = _layout(c)
     size = (c.slices * c.voxel_size[0], shape[0] * c.voxel_size[1], shape[1] * c.voxel_size[2])
-    box = cut_box(crystal, size, zone_axis=c.zone_axis, rotation=c.rotation, shift=c.shift, margin=MARGIN,
-                  vacancies=c.vacancies, seed=c.seed)
+    box = cut_box(
+        crystal,
+        size,
+        zone_axis=c.zone_axis,
+        rotation=c.rotation,
+        shift=c.shift,
+        margin=MARGIN,
+        vacancies=c.vacancies,
+        seed=c.seed,
+    )
     truth = render(box, (c.slices, *shape), c.voxel_size, energy=c.optics.energy)
     rng = np.random.default_rng([c.seed, 1])
     still = c.vibration == 0 and c.focal_spread == 0 and c.source_size == 0
@@ -103,7 +137,10 @@ def simulate(crystal: Atoms, conditions: Conditions | None = None, progress: Pro
             moved.positions[:, 2] = moved.positions[:, 2].clip(0, size[0] - 1e-6)
             volume = render(moved, truth.shape, c.voxel_size, energy=c.optics.energy)
         optics = c.optics.model_copy(
-            update={"overfocus": c.optics.overfocus + float(rng.normal(0, c.focal_spread) if c.focal_spread else 0)}
+            update={
+                "overfocus": c.optics.overfocus
+                + float(rng.normal(0, c.focal_spread) if c.focal_spread else 0)
+            }
         )
         offset = rng.normal(0, c.source_size, 2) if c.source_size else np.zeros(2)
         part = diffraction(volume, positions + offset, optics, c.detector, c.geometry)
@@ -131,6 +168,7 @@ def simulate(crystal: Atoms, conditions: Conditions | None = None, progress: Pro
             scan_step=c.scan.step,
             rotation=c.scan.rotation,
             dose=c.dose,
+            thickness=size[0],
         ),
         optics=c.optics,
         positions=positions,
@@ -156,7 +194,9 @@ def _layout(c: Conditions) -> tuple[NDArray[np.float64], tuple[int, int]]:
         raise ValueError("abTEM patterns are simulated on square pixels; give dy = dx")
     if c.geometry == "paper":
         if c.detector % c.field[0] or c.detector % c.field[1]:
-            raise ValueError(f"the detector ({c.detector} px) must be a multiple of the periodic field {c.field}")
+            raise ValueError(
+                f"the detector ({c.detector} px) must be a multiple of the periodic field {c.field}"
+            )
         return positions, c.field
     shape, positions = canvas_shape(positions, c.voxel_size[1:], (c.detector, c.detector))
     return positions, shape
@@ -182,16 +222,16 @@ def diffraction(
     detector : int
         Pixels per side; the window is detector × pixel size.
     geometry : 'paper' or 'extended'
-        Paper: the volume is tiled into the window. Extended: the volume is put into a box of a whole multiple of the
-        window and the finer patterns are sampled at the detector's pixels, which is what a detector does.
+        Paper: the volume is tiled into the window. Extended: the volume is put into a box of a
+        whole multiple of the window and the finer patterns are sampled at the detector's pixels,
+        which is what a detector does.
 
     Returns
     -------
     ndarray
         float64 (N, detector, detector), DC at detector // 2.
     """
-    import abtem
-
+    abtem = require("abtem", "simulate", "Simulating recordings")
     dz, pixel, _ = volume.voxel_size
     depth, height, width = volume.shape
     phase = volume.to_unit("rad").array
@@ -212,12 +252,22 @@ def diffraction(
         extent=(side * pixel, side * pixel),
     )
     aberrations = {
-        "C10": optics.overfocus, "C12": optics.C12, "phi12": optics.phi12, "C21": optics.C21,
-        "phi21": optics.phi21, "C23": optics.C23, "phi23": optics.phi23, "C30": optics.C30,
+        "C10": optics.overfocus,
+        "C12": optics.C12,
+        "phi12": optics.phi12,
+        "C21": optics.C21,
+        "phi21": optics.phi21,
+        "C23": optics.C23,
+        "phi23": optics.phi23,
+        "C30": optics.C30,
     }
     probe = abtem.Probe(
-        energy=optics.energy * 1e3, semiangle_cutoff=optics.semi_angle, soft=False, aberrations=aberrations,
-        gpts=(side, side), extent=(side * pixel, side * pixel),
+        energy=optics.energy * 1e3,
+        semiangle_cutoff=optics.semi_angle,
+        soft=False,
+        aberrations=aberrations,
+        gpts=(side, side),
+        extent=(side * pixel, side * pixel),
     )
     xy = (positions + offset * pixel)[:, ::-1]
     middle = (side // 2 - stride * (detector // 2), stride)
@@ -226,11 +276,16 @@ def diffraction(
         for start in range(0, len(xy), 64):
             scan = abtem.CustomScan(xy[start : start + 64])
             waves: Any = probe.multislice(potential, scan=scan, lazy=False)
-            patterns = waves.diffraction_patterns(max_angle=None, parity="same", fftshift=True).array
+            patterns = waves.diffraction_patterns(
+                max_angle=None, parity="same", fftshift=True
+            ).array
             patterns = np.asarray(patterns, dtype=np.float64).transpose(0, 2, 1)
             out[start : start + 64] = patterns[:, middle[0] :: middle[1], middle[0] :: middle[1]][
                 :, :detector, :detector
             ]
         free = probe.build(abtem.CustomScan(np.array([[side * pixel / 2] * 2])), lazy=False)
-        vacuum = np.asarray(free.diffraction_patterns(max_angle=None, parity="same").array, dtype=np.float64)
-    return out * (stride**2 / vacuum.sum())
+        vacuum = np.asarray(
+            free.diffraction_patterns(max_angle=None, parity="same").array, dtype=np.float64
+        )
+    out *= stride**2 / vacuum.sum()
+    return out

@@ -1,31 +1,42 @@
-"""How strongly the data hold a few chosen changes of the volume: the Fisher matrix of the Poisson likelihood.
+"""How strongly the data hold a few chosen changes of the volume: the Fisher matrix of the Poisson
+likelihood.
 
-For changes a_{s,c} of basis image K_c in slice s, with the modelled intensity I of every detector pixel of every position,
+For changes a_{s,c} of basis image K_c in slice s, with the modelled intensity I of every detector
+pixel of every position,
 
     F = Σ (1/I) (∂I/∂a) (∂I/∂a)ᵀ,   ∂I/∂a_{s,c} = 2 Re ψ* δψ_{s,c},
 
-where δψ_{s,c} is the wave at the detector of t_s (1 + i K_c) less that of t_s. Its inverse bounds what any method can know of the a
-(Cramér and Rao); it is also the Gauss–Newton matrix of the misfit.
+where δψ_{s,c} is the wave at the detector of t_s (1 + i K_c) less that of t_s. Its inverse bounds
+what any method can know of the a (Cramér and Rao); it is also the Gauss–Newton matrix of the
+misfit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .likelihood import Batch, Likelihood
+from .likelihood import Likelihood
+from .loss import Batch
 
 
-def fisher(likelihood: Likelihood, volume: Tensor, basis: Tensor, batch: Batch = None,
-           alive: Callable[[], bool] | None = None) -> Tensor:
+def fisher(
+    likelihood: Likelihood,
+    volume: Tensor,
+    basis: Tensor,
+    batch: Batch = None,
+    alive: Callable[[], bool] | None = None,
+) -> Tensor:
     """Fisher matrix of basis images in every slice.
 
     Parameters
     ----------
     likelihood : Likelihood
-        Its geometry, probe and mask; whatever its misfit is, the information is that of Poisson counts.
+        Its geometry, probe and mask; whatever its misfit is, the information is that of Poisson
+        counts.
     volume : Tensor
         (D, H, W) rad, where the model is linearised.
     basis : Tensor
@@ -47,24 +58,33 @@ def fisher(likelihood: Likelihood, volume: Tensor, basis: Tensor, batch: Batch =
     """
     model, windows = likelihood.model, likelihood.model.windows
     if basis.ndim != 3 or tuple(basis.shape[1:]) != tuple(likelihood.shape[1:]):
-        raise ValueError(f"the basis is {tuple(basis.shape)}, expected (C, {likelihood.shape[1]}, {likelihood.shape[2]})")
+        raise ValueError(
+            f"the basis is {tuple(basis.shape)}, expected "
+            f"(C, {likelihood.shape[1]}, {likelihood.shape[2]})"
+        )
     volume = volume.to(likelihood.device, likelihood.real_dtype)
     basis = basis.to(volume)
     depth, count = likelihood.shape[0], len(basis)
     free, canvas = model.transmission(volume)
-    change = [windows.pad(model.limit(1j * free[s][None] * basis)).reshape(count, -1) for s in range(depth)]
+    change = [
+        windows.pad(model.limit(1j * free[s][None] * basis)).reshape(count, -1)
+        for s in range(depth)
+    ]
     flat, window = canvas.view(depth, -1), windows.window
-    grid = (torch.arange(window[0])[:, None] * windows.padded[1] + torch.arange(window[1])).to(likelihood.device)
-    seen = (likelihood.weight > 0) if likelihood._weight is not None else None
-    used = None if seen is None else torch.fft.ifftshift(seen).reshape(-1)
-    total = torch.zeros(depth * count, depth * count, device=likelihood.device, dtype=likelihood.real_dtype)
-    for position in likelihood._index(batch):
+    used = None  # flat indices of the detector pixels that count
+    if likelihood.data.weight is not None:
+        used = (likelihood.data.weight > 0).reshape(-1)
+    total = torch.zeros(
+        depth * count, depth * count, device=likelihood.device, dtype=likelihood.real_dtype
+    )
+    for position in likelihood.index(batch):
         if alive is not None and not alive():
             break
-        at = torch.tensor([int(position)])
-        corner = windows.corner[at][0]
-        index = (grid + int(corner[0]) * windows.padded[1] + int(corner[1])).reshape(-1)
-        before, psi = model.forward(canvas, index.reshape(1, *window), model.incident(likelihood._spectrum, windows.fraction[at]))
+        at = np.array([position])
+        indices = model.indices(windows.corner[at])
+        index = indices.reshape(-1)
+        wave = model.incident(likelihood.spectrum, windows.fraction[at])
+        before, psi = model.forward(canvas, indices, wave)
         slopes: Tensor | float = 0.0
         for mode in range(psi.shape[1]):
             waves = torch.zeros(0, *window, dtype=psi.dtype, device=psi.device)  # (s · C, Ky, Kx)
@@ -73,7 +93,9 @@ def fisher(likelihood: Likelihood, volume: Tensor, basis: Tensor, batch: Batch =
                 waves = torch.cat([waves * flat[s][index].reshape(window), fresh])
                 if s < depth - 1:
                     waves = torch.fft.ifft2(torch.fft.fft2(waves).mul_(model.propagators[s]))
-            slopes = slopes + 2 * (psi[0, mode].conj() * torch.fft.fft2(waves, norm="ortho")).real.reshape(depth * count, -1)
+            slopes = slopes + 2 * (
+                psi[0, mode].conj() * torch.fft.fft2(waves, norm="ortho")
+            ).real.reshape(depth * count, -1)
         intensity = psi[0].abs().square().sum(dim=0).reshape(-1) + likelihood.background
         assert isinstance(slopes, Tensor)
         if used is not None:

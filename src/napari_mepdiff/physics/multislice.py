@@ -1,84 +1,26 @@
 """Multislice forward model and its adjoint, both written out (no autograd graph).
 
-Strong phase approximation: slice s has the transmission t_s = exp(i x_s) with the real phase x in rad
-(paper, section 2). A wave ψ passes slice s and the gap behind it as ψ_{s+1} = F⁻¹ H_s F (t_s ψ_s); after the last
-slice it goes straight to the detector, Ψ = F(t_S ψ_S), with the unitary transform (``norm="ortho"``).
+Strong phase approximation: slice s has the transmission t_s = exp(i x_s) with the real phase x in
+rad (paper, section 2). A wave ψ passes slice s and the gap behind it as ψ_{s+1} = F⁻¹ H_s F (t_s
+ψ_s); after the last slice it goes straight to the detector, Ψ = F(t_S ψ_S), with the unitary
+transform (``norm="ortho"``).
 
-With a band limit, t_s and H_s are limited in Fourier space to a fraction of the largest frequency, tapered as in
-abTEM, so that patterns simulated there are met within shot noise (the dark field is wrong without it).
+With a band limit, t_s and H_s are limited in Fourier space, see :mod:`.propagation`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from .optics import frequencies, shift_ramp
+from .optics import shift_ramp
+from .propagation import PropagatorKind, band_mask, propagator
 from .scan import Windows
-
-PropagatorKind = Literal["fresnel", "exact"]
-
-BAND_LIMIT = 2 / 3  # of the largest frequency: abTEM's and most multislice codes' choice
-_TAPER = 0.01  # abTEM: width of the raised-cosine edge, of twice the largest frequency
-
-
-def propagator(
-    shape: tuple[int, int],
-    pixel_size: tuple[float, float],
-    thickness: float,
-    wavelength: float,
-    kind: PropagatorKind = "fresnel",
-    device: torch.device | str = "cpu",
-) -> Tensor:
-    """Free-space propagator in Fourier space, complex128 (Ky, Kx), DC in the corner.
-
-    Parameters
-    ----------
-    thickness : float
-        Distance in Å.
-    wavelength : float
-        Å.
-    kind : 'fresnel' or 'exact'
-        exp(−iπλΔz k²), or the exact angular spectrum exp(2πiΔz(√(λ⁻² − k²) − λ⁻¹)).
-    """
-    ky, kx = frequencies(shape, pixel_size, device)
-    k2 = ky**2 + kx**2
-    if kind == "fresnel":
-        phase = -math.pi * wavelength * thickness * k2
-    elif kind == "exact":
-        k0 = 1 / wavelength
-        # k0² − k² − k0 loses digits; this form does not
-        phase = -2 * math.pi * thickness * k2 / (k0 + (k0 * k0 - k2).clamp(min=0).sqrt())
-    else:
-        raise ValueError(f"propagator is 'fresnel' or 'exact', got {kind!r}")
-    return torch.polar(torch.ones_like(phase), phase)
-
-
-def band_mask(
-    shape: tuple[int, int],
-    pixel_size: tuple[float, float],
-    cutoff: float,
-    device: torch.device | str = "cpu",
-) -> Tensor:
-    """Antialias aperture as abTEM has it, float64 (Ky, Kx), DC in the corner.
-
-    Parameters
-    ----------
-    cutoff : float
-        Fraction of the largest frequency ½/max(pixel_size), e.g. 2/3.
-    """
-    if not 0 < cutoff <= 1:
-        raise ValueError(f"the band limit is a fraction of the largest frequency, 0 < f ≤ 1; got {cutoff}")
-    ky, kx = frequencies(shape, pixel_size, device)
-    k = torch.sqrt(ky**2 + kx**2)
-    edge = cutoff / max(pixel_size) / 2
-    taper = _TAPER / max(pixel_size)
-    mask = 0.5 * (1 + torch.cos(math.pi * ((k - edge + taper) / taper).clamp(0, 1)))
-    return torch.where(k > edge, 0.0, mask)
 
 
 class Multislice:
@@ -116,8 +58,10 @@ class Multislice:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.complex64,
     ) -> None:
-        thickness = [float(slice_thickness)] * slices if isinstance(slice_thickness, (int, float)) else list(
-            map(float, slice_thickness)
+        thickness = (
+            [float(slice_thickness)] * slices
+            if isinstance(slice_thickness, (int, float))
+            else list(map(float, slice_thickness))
         )
         if len(thickness) != slices:
             raise ValueError(f"{slices} slices need {slices} thicknesses, got {len(thickness)}")
@@ -128,23 +72,30 @@ class Multislice:
         self.device, self.dtype = torch.device(device), dtype
         self.real_dtype = torch.float32 if dtype == torch.complex64 else torch.float64
         shape = windows.window
-        self.window_mask = None if band_limit is None else band_mask(shape, pixel_size, band_limit)
+        window_mask = None if band_limit is None else band_mask(shape, pixel_size, band_limit)
+        # beyond the limit no wave arrives; on the taper the model is not what a simulation had
+        # either
+        self.reach = None if window_mask is None else window_mask >= 1
         self.canvas_mask = (
             None
             if band_limit is None
-            else band_mask(windows.canvas, pixel_size, band_limit, device).to(self.real_dtype)
+            else torch.from_numpy(band_mask(windows.canvas, pixel_size, band_limit)).to(
+                device, self.real_dtype
+            )
         )
         distinct: dict[float, Tensor] = {}
         for t in thickness[:-1]:
             if t not in distinct:
                 h = propagator(shape, pixel_size, t, wavelength, propagator_kind)
-                h = h if self.window_mask is None else h * self.window_mask
+                h = h if window_mask is None else h * torch.from_numpy(window_mask)
                 distinct[t] = h.to(device=device, dtype=dtype)
         self.propagators = [distinct[t] for t in thickness[:-1]]  # D − 1 of (Ky, Kx)
-        if self.device.type != "cpu" or dtype != torch.complex64:
-            self._grid = self._window_grid()
+        # flat canvas indices of a window in the corner; the padded canvas stays the same for all
+        # positions
+        grid = np.arange(shape[0])[:, None] * windows.padded[1] + np.arange(shape[1])
+        self._grid = torch.from_numpy(grid).to(self.device)
 
-    # ---- canvas -----------------------------------------------------------------------------------------------
+    # ---- canvas ----------------------------------------------------------------------------------
     def limit(self, field: Tensor) -> Tensor:
         """Band limit on the canvas, (..., H, W) complex; its own adjoint. The identity when off."""
         if self.canvas_mask is None:
@@ -157,31 +108,30 @@ class Multislice:
         return free, self.windows.pad(self.limit(free)).contiguous()
 
     def volume_gradient(self, free: Tensor, accumulated: Tensor) -> Tensor:
-        """∂L/∂x (D, H, W) from G = Σ_p conj(ψ_p) ∂L/∂(t ψ_p)*, (D, Hp, Wp) complex, or from its Im(conj(t) G)."""
+        """∂L/∂x (D, H, W) from G = Σ_p conj(ψ_p) ∂L/∂(t ψ_p)*, (D, Hp, Wp) complex, or from its
+        Im(conj(t) G)."""
         if not accumulated.is_complex():
             return 2 * self.windows.fold(accumulated)
         g = self.limit(self.windows.fold(accumulated))
         return 2 * (free.real * g.imag - free.imag * g.real)  # 2 Im(conj(t) G)
 
-    # ---- waves ------------------------------------------------------------------------------------------------
-    def _window_grid(self) -> Tensor:
-        rows = torch.arange(self.windows.window[0], device=self.device)[:, None] * self.windows.padded[1]
-        return rows + torch.arange(self.windows.window[1], device=self.device)[None, :]
-
-    def indices(self, corner: Tensor) -> Tensor:
+    # ---- waves -----------------------------------------------------------------------------------
+    def indices(self, corner: NDArray[np.int64]) -> Tensor:
         """Flat canvas indices of the windows, (B, Ky, Kx), from (B, 2) corners."""
-        start = (corner[:, 0] * self.windows.padded[1] + corner[:, 1]).to(self.device)
-        return start[:, None, None] + self._grid
+        start = corner[:, 0] * self.windows.padded[1] + corner[:, 1]
+        return torch.from_numpy(start).to(self.device)[:, None, None] + self._grid
 
-    def incident(self, spectrum: Tensor, fraction: Tensor) -> Tensor:
-        """Shifted probes (B, M, Ky, Kx) from the probe's spectrum (M, Ky, Kx) and pixel shifts (B, 2)."""
+    def incident(self, spectrum: Tensor, fraction: NDArray[np.float64]) -> Tensor:
+        """Shifted probes (B, M, Ky, Kx) from the probe's spectrum (M, Ky, Kx) and pixel shifts (B,
+        2)."""
         return torch.fft.ifft2(spectrum * self.ramps(fraction)[:, None])
 
-    def ramps(self, fraction: Tensor) -> Tensor:
+    def ramps(self, fraction: NDArray[np.float64]) -> Tensor:
         """Fourier factors (B, Ky, Kx) that shift by a fraction of a pixel."""
         height, width = self.windows.window
-        ramp_y = shift_ramp(fraction[:, 0], height)[:, :, None]
-        ramp_x = shift_ramp(fraction[:, 1], width)[:, None, :]
+        shift = torch.from_numpy(fraction)
+        ramp_y = shift_ramp(shift[:, 0], height)[:, :, None]
+        ramp_x = shift_ramp(shift[:, 1], width)[:, None, :]
         return (ramp_y * ramp_x).to(device=self.device, dtype=self.dtype)
 
     def forward(self, canvas: Tensor, index: Tensor, wave: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -213,7 +163,12 @@ class Multislice:
         return before, torch.fft.fft2(wave, norm="ortho")
 
     def backward(
-        self, canvas: Tensor, index: Tensor, before: list[Tensor], residual: Tensor, accumulated: Tensor
+        self,
+        canvas: Tensor,
+        index: Tensor,
+        before: list[Tensor],
+        residual: Tensor,
+        accumulated: Tensor,
     ) -> Tensor:
         """Adjoint of :meth:`forward`: adds into `accumulated`, returns ∂L/∂ψ₀* (B, M, Ky, Kx).
 
@@ -235,3 +190,51 @@ class Multislice:
                 chi = torch.fft.fft2(chi).mul_(self.propagators[s - 1].conj())
                 chi = torch.fft.ifft2(chi)
         return chi
+
+    def probe_gradients(
+        self,
+        waves: Tensor,
+        spectrum: Tensor,
+        fraction: NDArray[np.float64],
+        probe: bool,
+        positions: bool,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Gradients with respect to the probe and its positions, through ψ₀ = F⁻¹(ramp · F P).
+
+        Parameters
+        ----------
+        waves : Tensor
+            Spectra of ∂L/∂ψ₀*, (B, M, Ky, Kx).
+        spectrum : Tensor
+            F P, (M, Ky, Kx).
+        fraction : ndarray
+            (B, 2), pixels.
+        probe, positions : bool
+            Which are wanted.
+
+        Returns
+        -------
+        probe : Tensor or None
+            ∂L/∂Re P + i ∂L/∂Im P, (M, Ky, Kx).
+        positions : Tensor or None
+            ∂L/∂(y, x), (B, 2), per Å, float64 on the CPU.
+        """
+        height, width = self.windows.window
+        fy = torch.fft.fftfreq(height, device=self.device, dtype=self.real_dtype)[:, None]
+        fx = torch.fft.fftfreq(width, device=self.device, dtype=self.real_dtype)[None, :]
+        total = torch.zeros_like(spectrum)
+        slopes = []
+        for i in range(0, len(waves), 32):
+            back = waves[i : i + 32] * self.ramps(fraction[i : i + 32]).conj()[:, None]
+            total += back.sum(dim=0)
+            if positions:
+                # dψ̂/dδ = −2πi f ψ̂, and 2 Re Σ conj(ĝ) (−2πi f) ψ̂ / size = (4π/size) Σ f
+                # Im(conj(ĝ) ψ̂)
+                overlap = (back.conj() * spectrum).imag.sum(dim=1)  # (B, Ky, Kx)
+                slope = [(overlap * f).sum(dim=(1, 2), dtype=torch.float64) for f in (fy, fx)]
+                slopes.append(4 * torch.pi / (height * width) * torch.stack(slope, dim=1))
+        size = torch.tensor(self.pixel_size, dtype=torch.float64)
+        return (
+            2 * torch.fft.ifft2(total) if probe else None,
+            (torch.cat(slopes).cpu() / size) if positions else None,
+        )

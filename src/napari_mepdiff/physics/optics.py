@@ -6,8 +6,9 @@ Units: kV, mrad, Å, Å⁻¹. The aperture phase is exp(−iχ) with
                         + ⅓ (λk)³ (C21 cos(φ−φ21) + C23 cos 3(φ−φ23))
                         + ¼ (λk)⁴ C30 ]
 
-(Kirkland 2010, ch. 2; the notation of Krivanek). **Positive C10 is overfocus** here: the beam crosses over
-above the specimen, as in abTEM's ``C10``; PtyRAD's positive ``defocus`` is the opposite.
+(Kirkland 2010, ch. 2; the notation of Krivanek). **Positive C10 is overfocus** here: the beam
+crosses over above the specimen, as in abTEM's ``C10``; PtyRAD's positive ``defocus`` is the
+opposite.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def wavelength(energy: float) -> float:
 
 
 def interaction_parameter(energy: float) -> float:
-    """σ_e in rad/(V·Å): a projected potential of 1 V·Å shifts the phase by σ_e (Kirkland 2010, eq. 5.6).
+    """σ_e in rad/(V·Å): a projected potential of 1 V·Å shifts the phase by σ_e (Kirkland 2010, eq.
+    5.6).
 
     Parameters
     ----------
@@ -54,12 +56,15 @@ def interaction_parameter(energy: float) -> float:
 
 
 class Optics(BaseModel):
-    """Electron-optical settings of the illumination. All lengths in Å, angles of aberrations in rad."""
+    """Electron-optical settings of the illumination. All lengths in Å, angles of aberrations in
+    rad."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     energy: float = Field(300.0, gt=0, le=3000, title="Beam energy", description="kV")
-    semi_angle: float = Field(21.4, gt=0, le=200, title="Convergence semi-angle", description="mrad")
+    semi_angle: float = Field(
+        21.4, gt=0, le=200, title="Convergence semi-angle", description="mrad"
+    )
     overfocus: float = Field(200.0, title="Overfocus C10", description="Å; positive is overfocus")
     C12: float = Field(0.0, title="Twofold astigmatism", description="Å")
     phi12: float = Field(0.0, title="Angle of C12", description="rad")
@@ -69,7 +74,10 @@ class Optics(BaseModel):
     phi23: float = Field(0.0, title="Angle of C23", description="rad")
     C30: float = Field(5000.0, title="Spherical aberration", description="Å (500 nm = 5000 Å)")
     soft_edge: float = Field(
-        0.0, ge=0, title="Soft aperture edge", description="width over which the aperture falls off, mrad"
+        0.0,
+        ge=0,
+        title="Soft aperture edge",
+        description="width over which the aperture falls off, mrad",
     )
 
     @property
@@ -86,7 +94,8 @@ class Optics(BaseModel):
 def frequencies(
     shape: tuple[int, int], pixel_size: tuple[float, float], device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Tensor]:
-    """Spatial frequencies (ky, kx) in Å⁻¹, DC in the corner, float64, shapes (Ky, 1) and (1, Kx)."""
+    """Spatial frequencies (ky, kx) in Å⁻¹, DC in the corner, float64, shapes (Ky, 1) and (1,
+    Kx)."""
     ky = torch.fft.fftfreq(shape[0], pixel_size[0], dtype=torch.float64, device=device)[:, None]
     kx = torch.fft.fftfreq(shape[1], pixel_size[1], dtype=torch.float64, device=device)[None, :]
     return ky, kx
@@ -103,14 +112,16 @@ def aberration_phase(optics: Optics, ky: Tensor, kx: Tensor) -> Tensor:
     phi = torch.atan2(ky.expand_as(k2), kx.expand_as(k2))
     chi = 0.5 * a2 * (optics.overfocus + optics.C12 * torch.cos(2 * (phi - optics.phi12)))
     chi = chi + a2**1.5 / 3 * (
-        optics.C21 * torch.cos(phi - optics.phi21) + optics.C23 * torch.cos(3 * (phi - optics.phi23))
+        optics.C21 * torch.cos(phi - optics.phi21)
+        + optics.C23 * torch.cos(3 * (phi - optics.phi23))
     )
     chi = chi + 0.25 * a2**2 * optics.C30
     return (2 * math.pi / lam) * chi
 
 
 def aperture(optics: Optics, ky: Tensor, kx: Tensor) -> Tensor:
-    """Amplitude of the condenser aperture, 1 inside and 0 outside; a raised cosine of `soft_edge` mrad."""
+    """Amplitude of the condenser aperture, 1 inside and 0 outside; a raised cosine of `soft_edge`
+    mrad."""
     angle = optics.wavelength * torch.sqrt(ky**2 + kx**2) * 1e3  # mrad
     if optics.soft_edge == 0:
         return (angle <= optics.semi_angle).to(ky.dtype)
@@ -154,7 +165,8 @@ def probe_from_parameters(
     limit = 0.5 / max(pixel_size)
     if optics.k_max >= limit:
         raise ValueError(
-            f"an aperture of {optics.semi_angle:g} mrad ({optics.k_max:.3f} Å⁻¹) does not fit in a detector "
+            f"an aperture of {optics.semi_angle:g} mrad ({optics.k_max:.3f} Å⁻¹) does not fit "
+            f"in a detector "
             f"that ends at {limit:.3f} Å⁻¹: check semi-angle, energy and pixel size"
         )
     spectrum = torch.polar(aperture(optics, ky, kx), -aberration_phase(optics, ky, kx))
@@ -200,7 +212,8 @@ def probe_from_vacuum(
 
 
 def probe_from_array(probe: Tensor, *, modes: int | None = None) -> Tensor:
-    """A given probe (Ky, Kx) or (modes, Ky, Kx), complex and centred, normalised to total intensity 1.
+    """A given probe (Ky, Kx) or (modes, Ky, Kx), complex and centred, normalised to total intensity
+    1.
 
     Raises
     ------
@@ -220,7 +233,8 @@ def probe_from_array(probe: Tensor, *, modes: int | None = None) -> Tensor:
 
 
 def add_modes(probe: Tensor, modes: int, share: float = 0.02) -> Tensor:
-    """Orthonormal incoherent modes from one probe by Hermite-like factors (Thibault and Menzel 2013).
+    """Orthonormal incoherent modes from one probe by Hermite-like factors (Thibault and Menzel
+    2013).
 
     Mode m > 0 starts with `share` of the intensity; the sum is kept at 1.
 
@@ -255,7 +269,8 @@ def add_modes(probe: Tensor, modes: int, share: float = 0.02) -> Tensor:
 
 
 def _centre(spectrum: Tensor) -> Tensor:
-    """Corner-DC aperture function to a centred real-space probe of total intensity 1 (complex128)."""
+    """Corner-DC aperture function to a centred real-space probe of total intensity 1
+    (complex128)."""
     probe = torch.fft.fftshift(torch.fft.ifft2(spectrum, norm="ortho"))
     return probe / probe.abs().square().sum().sqrt()
 
@@ -274,5 +289,7 @@ def shift_ramp(shift: Tensor, length: int) -> Tensor:
         complex128, (B, length).
     """
     f = torch.fft.fftfreq(length, dtype=torch.float64, device=shift.device)
-    return torch.polar(torch.ones((), dtype=torch.float64, device=shift.device),
-                       -2 * math.pi * shift.double()[:, None] * f)
+    return torch.polar(
+        torch.ones((), dtype=torch.float64, device=shift.device),
+        -2 * math.pi * shift.double()[:, None] * f,
+    )

@@ -1,8 +1,8 @@
 """Probe positions, and the windows that they cut out of the canvas.
 
-Positions are (y, x) in Å on the canvas whose voxel (i, j) is centred on (i·dy, j·dx). A window of K pixels around a
-position has its top-left corner at ``round(position / pixel) − K // 2``; the fraction that is left shifts the
-probe, never the object.
+Positions are (y, x) in Å on the canvas whose voxel (i, j) is centred on (i·dy, j·dx). A window of K
+pixels around a position has its top-left corner at ``round(position / pixel) − K // 2``; the
+fraction that is left shifts the probe, never the object.
 """
 
 from __future__ import annotations
@@ -33,14 +33,19 @@ class Raster(BaseModel):
     flip_x: bool = Field(False, title="Flip fast axis")
     transpose: bool = Field(False, title="Swap the scan axes")
     affine: tuple[float, float, float, float] = Field(
-        (1.0, 0.0, 0.0, 1.0), title="Affine", description="yy, yx, xy, xx; applied after the rotation"
+        (1.0, 0.0, 0.0, 1.0),
+        title="Affine",
+        description="yy, yx, xy, xx; applied after the rotation",
     )
-    origin: tuple[float, float] = Field((0.0, 0.0), title="Origin", description="Å, shift of every position")
+    origin: tuple[float, float] = Field(
+        (0.0, 0.0), title="Origin", description="Å, shift of every position"
+    )
 
     def positions(self) -> NDArray[np.float64]:
         """Positions in Å, (N, 2) as (y, x), slow axis first.
 
-        Rotation, flips and affine turn about the centre of the scan; without them position (0, 0) is `origin`.
+        Rotation, flips and affine turn about the centre of the scan; without them position (0, 0)
+        is `origin`.
 
         Raises
         ------
@@ -49,8 +54,13 @@ class Raster(BaseModel):
         """
         ny, nx = self.shape
         if ny < 1 or nx < 1 or min(self.step) <= 0:
-            raise ValueError(f"a scan needs at least one position and a positive step, got {self.shape}, {self.step}")
-        y, x = np.meshgrid(np.arange(ny) * self.step[0], np.arange(nx) * self.step[1], indexing="ij")
+            raise ValueError(
+                f"a scan needs at least one position and a positive step, "
+                f"got {self.shape}, {self.step}"
+            )
+        y, x = np.meshgrid(
+            np.arange(ny) * self.step[0], np.arange(nx) * self.step[1], indexing="ij"
+        )
         pos = np.stack([y.ravel(), x.ravel()], axis=1)
         centre = (np.array([ny, nx]) - 1) * np.array(self.step) / 2
         rel = pos - centre
@@ -66,7 +76,10 @@ class Raster(BaseModel):
 
 
 def canvas_shape(
-    positions: NDArray[np.float64], pixel_size: tuple[float, float], window: tuple[int, int], margin: int = 1
+    positions: NDArray[np.float64],
+    pixel_size: tuple[float, float],
+    window: tuple[int, int],
+    margin: int = 1,
 ) -> tuple[tuple[int, int], NDArray[np.float64]]:
     """Smallest extended canvas that holds every window, and the positions shifted onto it.
 
@@ -89,7 +102,7 @@ class Windows:
 
     Parameters
     ----------
-    positions : Tensor or array
+    positions : array
         (N, 2), Å, (y, x).
     canvas : (H, W)
         Pixels of the volume.
@@ -98,14 +111,14 @@ class Windows:
     pixel_size : (dy, dx)
         Å.
     boundary : 'periodic' or 'extended'
-        Periodic: the canvas repeats (a window larger than the canvas sees it tiled). Extended: every window
-        must lie on the canvas.
+        Periodic: the canvas repeats (a window larger than the canvas sees it tiled). Extended:
+        every window must lie on the canvas.
 
     Attributes
     ----------
-    corner : Tensor
+    corner : ndarray
         (N, 2) int64 on the padded canvas.
-    fraction : Tensor
+    fraction : ndarray
         (N, 2) float64 in [−½, ½] pixels.
     padded : (Hp, Wp)
         The canvas as windows see it: H + Ky − 1 rows when periodic.
@@ -118,36 +131,37 @@ class Windows:
 
     def __init__(
         self,
-        positions: Tensor | NDArray[np.float64],
+        positions: NDArray[np.float64],
         canvas: tuple[int, int],
         window: tuple[int, int],
         pixel_size: tuple[float, float],
         boundary: Boundary,
     ) -> None:
-        pos = torch.as_tensor(positions, dtype=torch.float64, device="cpu").detach()
+        pos = np.asarray(positions, dtype=np.float64)
         if pos.ndim != 2 or pos.shape[1] != 2:
-            raise ValueError(f"positions must be (N, 2) as (y, x), got {tuple(pos.shape)}")
-        if not torch.isfinite(pos).all():
+            raise ValueError(f"positions must be (N, 2) as (y, x), got {pos.shape}")
+        if not np.isfinite(pos).all():
             raise ValueError("positions contain NaN or infinite values")
         self.canvas, self.window, self.boundary = canvas, window, boundary
-        pix = pos / torch.tensor(pixel_size, dtype=torch.float64)
-        whole = torch.floor(pix + _HALF)
-        self.fraction = pix - whole
-        corner = whole.long() - torch.tensor([window[0] // 2, window[1] // 2])
+        pix = pos / np.array(pixel_size, dtype=np.float64)
+        whole = np.floor(pix + _HALF)
+        self.fraction: NDArray[np.float64] = pix - whole
+        corner = whole.astype(np.int64) - np.array([window[0] // 2, window[1] // 2])
+        self.padded = canvas
         if boundary == "periodic":
-            corner = torch.remainder(corner, torch.tensor(canvas))
+            corner = np.remainder(corner, np.array(canvas))
             self.padded = (canvas[0] + window[0] - 1, canvas[1] + window[1] - 1)
         else:
-            low = corner.min(dim=0).values
-            over = (corner + torch.tensor(window)).max(dim=0).values - torch.tensor(canvas)
+            low = corner.min(axis=0)
+            over = (corner + np.array(window)).max(axis=0) - np.array(canvas)
             if (low < 0).any() or (over > 0).any():
                 raise ValueError(
                     f"windows of {window} pixels stick out of the extended canvas {canvas}: by "
-                    f"{max(0, -int(low.min()))} px before it and {max(0, int(over.max()))} px after it; "
+                    f"{max(0, -int(low.min()))} px before it and "
+                    f"{max(0, int(over.max()))} px after it; "
                     "use canvas_shape() to size the canvas, or the periodic boundary"
                 )
-            self.padded = canvas
-        self.corner = corner
+        self.corner: NDArray[np.int64] = corner
 
     def pad(self, canvas: Tensor) -> Tensor:
         """(..., H, W) to (..., Hp, Wp), wrapping when periodic."""
@@ -164,5 +178,7 @@ class Windows:
         height, width = self.canvas
         rows = torch.arange(self.padded[0], device=padded.device) % height
         cols = torch.arange(self.padded[1], device=padded.device) % width
-        out = padded.new_zeros((*padded.shape[:-2], height, padded.shape[-1])).index_add_(-2, rows, padded)
+        out = padded.new_zeros((*padded.shape[:-2], height, padded.shape[-1])).index_add_(
+            -2, rows, padded
+        )
         return out.new_zeros((*padded.shape[:-2], height, width)).index_add_(-1, cols, out)

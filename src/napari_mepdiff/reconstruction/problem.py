@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..measurement.dataset import DataError, FourDSTEM
-from ..measurement.validation import require_valid
-from ..physics.likelihood import Likelihood, LikelihoodFunction, Misfit
-from ..physics.multislice import PropagatorKind
+from ..measurement.checks import require_known, require_valid
+from ..measurement.dataset import FourDSTEM
+from ..measurement.reading import kept_type
+from ..measurement.values import empty_patterns
+from ..microscope.state import MicroscopeState
+from ..physics.likelihood import Likelihood
+from ..physics.loss import LikelihoodFunction
+from ..physics.misfit import Misfit
 from ..physics.optics import Optics, probe_from_parameters
-from ..physics.scan import Boundary, canvas_shape
+from ..physics.propagation import PropagatorKind
+from ..physics.scan import Boundary
 from ..specimen.volume import Volume
+from .assumptions import (
+    canvas_of,
+    electrons_per_pattern,
+    few_patterns,
+    refined_positions,
+    slicing,
+    unit_probe,
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +40,8 @@ class Problem:
     Attributes
     ----------
     patterns : ndarray
-        (N, Ky, Kx) float32, electrons, DC-centred.
+        (N, Ky, Kx), electrons, DC-centred; 8 or 16 bit integers or float32, as they were recorded,
+        and shared by all problems on the same data: do not write to it.
     probe : Tensor
         (M, Ky, Kx) complex64, centred, √electrons.
     positions : ndarray
@@ -40,9 +54,14 @@ class Problem:
         Å.
     energy : float
         kV.
+    scan, scan_index : ndarray, optional
+        Where all positions of the scan lie on the canvas, (N', 2), and which of them the patterns
+        are; dropped frames are left out.
+    findings : tuple of str
+        What is doubtful about the measurement, as validation says it.
     """
 
-    patterns: NDArray[np.float32]
+    patterns: NDArray[Any]
     probe: Tensor
     positions: NDArray[np.float64]
     shape: tuple[int, int, int]
@@ -56,6 +75,9 @@ class Problem:
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
     device: str = "cpu"
     provenance: dict[str, Any] = field(default_factory=dict)
+    scan: NDArray[np.float64] | None = None
+    scan_index: NDArray[np.int64] | None = None
+    findings: tuple[str, ...] = ()
 
     @classmethod
     def from_data(
@@ -66,35 +88,47 @@ class Problem:
         slice_thickness: float | Sequence[float] | None = None,
         probe: Tensor | NDArray[np.complex64] | None = None,
         optics: Optics | None = None,
+        microscope: MicroscopeState | None = None,
         modes: int = 1,
         band_limit: float | str | None = "data",
         propagator: PropagatorKind = "fresnel",
+        margin: float = 0.0,
         device: str = "cpu",
         budget: int = 8 * 1024**3,
         check: bool = True,
+        load: bool = True,
+        position: tuple[int, int] | None = None,
     ) -> Problem:
-        """From a measurement.
+        """From a measurement. Ground truth that it may hold has no part in this.
 
         Parameters
         ----------
-        slices : int, optional
-            D; that of the ground truth, or 8.
-        slice_thickness : float or D floats, optional
-            Å; that of the ground truth, or 1.6.
+        slices, slice_thickness : int, float or D floats, optional
+            D and Å; see :func:`slicing` for what is taken where they are not given.
         probe : array, optional
-            Complex (M, Ky, Kx), centred; else the data's own, else from the optics.
+            Complex (M, Ky, Kx), centred; else the microscope state's, the data's own, or one made
+            from the optics.
         optics : Optics, optional
             Overrides the data's.
+        microscope : MicroscopeState, optional
+            Refined probe and positions of an earlier run on the same scan.
         modes : int
             Incoherent modes of a probe made from optics.
         band_limit : float, None or 'data'
             'data': as the data say (simulations), else off.
+        margin : float
+            Å by which positions may move in a run: so much wider is an extended canvas each way.
         device : str
             Where the physics runs.
         budget : int
             Bytes that the patterns may take.
         check : bool
             Validate the data first.
+        load : bool
+            False: the average pattern stands in for all, which suffices for geometry and
+            estimates and reads next to nothing.
+        position : (y, x), optional
+            Only the pattern of this scan position: to model one without loading all.
 
         Raises
         ------
@@ -103,51 +137,61 @@ class Problem:
         MemoryError
             If the patterns do not fit the budget.
         """
+        if optics is not None:
+            data = replace(data, optics=optics)
+        whole = load and position is None
         if check:
-            require_valid(data)
-        pixel = data.real_pixel
-        truth = data.truth
-        if slices is None:
-            slices = truth.shape[0] if truth is not None else 8
-        if slice_thickness is None:
-            slice_thickness = truth.voxel_size[0] if truth is not None else 1.6
-        thickness = (
-            (float(slice_thickness),) * slices
-            if isinstance(slice_thickness, (int, float))
-            else tuple(map(float, slice_thickness))
+            require_known(data)
+        # loading makes the summary on the way, so that a file is gone through once
+        counts = data.counts(budget) if whole else None
+        findings: tuple[str, ...] = ()
+        if check and whole:
+            findings = tuple(f.message for f in require_valid(data))
+        pixel, window = data.real_pixel, data.detector_shape
+        thickness = slicing(data.calibration, slices, slice_thickness)
+        scan = data.scan_positions()
+        nominal = scan
+        if microscope is not None:  # the canvas is that of both, so that volumes of both fit
+            scan = refined_positions(microscope, data)
+        canvas, moved = canvas_of(data, np.concatenate([nominal, scan]), margin)
+        origin, places = nominal[0] - moved[0], moved[len(nominal) :]
+        index = np.arange(len(places))
+        seen = data.reading.seen or (few_patterns(data) if not load else data.reading.summary())
+        dropped = empty_patterns(seen).ravel() if load else np.zeros(len(places), bool)
+        if position is not None:
+            index = np.atleast_1d(np.ravel_multi_index(position, data.scan_shape))
+            patterns: NDArray[Any] = data.pattern(*position)[None]
+        elif counts is None:
+            mean = seen.pacbed.astype(kept_type(data.data))
+            patterns = np.broadcast_to(mean, (len(places), *window))
+        elif dropped.any():
+            patterns, index = counts[~dropped], np.flatnonzero(~dropped)
+        else:
+            patterns = counts
+        illumination = data.illumination()
+        known = probe if probe is not None else microscope.probe if microscope else data.probe
+        wave = (
+            probe_from_parameters(illumination, window, pixel, modes=modes)
+            if known is None
+            else unit_probe(known, window)
         )
-        if slices < 1 or len(thickness) != slices or not min(thickness) > 0:
-            raise DataError(f"{slices} slices and a thickness of {slice_thickness} Å do not fit together")
-        positions = data.scan_positions()
-        window = data.detector_shape
-        if data.boundary == "periodic":
-            if data.canvas is None:
-                raise DataError("periodic data need to say their field in voxels (canvas)")
-            canvas, origin = data.canvas, np.zeros(2)
-        else:
-            canvas, moved = canvas_shape(positions, pixel, window)
-            origin, positions = positions[0] - moved[0], moved
-        patterns = data.patterns(budget)
-        weight = 1.0 if data.mask is None else data.mask
-        electrons = float((patterns * weight).sum(axis=(1, 2), dtype=np.float64).mean())
-        sent = data.provenance.get("electrons_per_pattern")
-        if sent is not None and not data.provenance.get("steps"):
-            electrons = float(sent)
-        illumination = optics or data.illumination()
-        chosen = probe if probe is not None else data.probe
-        if chosen is None:
-            wave = probe_from_parameters(illumination, window, pixel, modes=modes)
-        else:
-            wave = torch.as_tensor(chosen).to(torch.complex64)
-            wave = wave if wave.ndim == 3 else wave[None]
-            if tuple(wave.shape[1:]) != window:
-                raise DataError(f"the probe is {tuple(wave.shape[1:])} px, the patterns are {window}")
-            wave = wave / wave.abs().square().sum().sqrt()
+        provenance: dict[str, Any] = {
+            "data": data.provenance,
+            "calibration": data.calibration.model_dump(mode="json"),
+            "optics": illumination.model_dump(mode="json"),
+        }
+        if dropped.any():
+            empty = np.argwhere(dropped.reshape(data.scan_shape)).tolist()
+            provenance["left_out"] = {"why": "patterns without a count", "positions": empty}
+        if findings:
+            provenance["findings"] = list(findings)
+        if microscope is not None:
+            provenance["microscope"] = microscope.provenance
         return cls(
             patterns=patterns,
-            probe=wave * electrons**0.5,
-            positions=positions,
-            shape=(slices, *canvas),
+            probe=wave * electrons_per_pattern(data, seen) ** 0.5,
+            positions=places[index],
+            shape=(len(thickness), *canvas),
             voxel_size=(float(np.mean(thickness)), *pixel),
             slice_thickness=thickness,
             energy=illumination.energy,
@@ -157,8 +201,53 @@ class Problem:
             propagator=propagator,
             origin=(0.0, float(origin[0]), float(origin[1])),
             device=device,
-            provenance={"data": data.provenance, "calibration": data.calibration.model_dump(mode="json"),
-                        "optics": illumination.model_dump(mode="json")},
+            provenance=provenance,
+            scan=places,
+            scan_index=index,
+            findings=findings,
+        )
+
+    def released(self) -> Problem:
+        """The same geometry and probe without the patterns, for a run that has ended."""
+        nothing = np.broadcast_to(np.zeros((), np.float32), self.patterns.shape)
+        return replace(self, patterns=nothing)
+
+    def position_bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Lowest and highest (y, x) in Å whose windows lie on an extended canvas.
+
+        Without bounds (−∞, ∞) where the canvas is periodic.
+        """
+        if self.boundary == "periodic":
+            return np.full(2, -np.inf), np.full(2, np.inf)
+        pixel, canvas = np.array(self.voxel_size[1:]), np.array(self.shape[1:])
+        window = np.array(self.patterns.shape[1:])
+        # the corner is round(position / pixel) − window // 2
+        low, high = window // 2, canvas - window + window // 2
+        inside = 0.49  # of a pixel: short of the next corner
+        return (low - inside) * pixel, (high + inside) * pixel
+
+    def microscope(
+        self, probe: NDArray[np.complex64], positions: NDArray[np.float64], **provenance: Any
+    ) -> MicroscopeState:
+        """Probe and positions that a run refined, for the next one.
+
+        Parameters
+        ----------
+        probe : ndarray
+            (M, Ky, Kx), √electrons.
+        positions : ndarray
+            (N, 2), Å, on the canvas of this problem.
+        """
+        places = np.asarray(positions, np.float64)
+        if self.scan is not None and self.scan_index is not None:
+            places = self.scan.copy()  # what was left out stays where it was
+            places[self.scan_index] = positions
+        return MicroscopeState(
+            probe,
+            places + np.array(self.origin[1:]),
+            self.voxel_size[1:],
+            self.energy,
+            {**self.provenance, **provenance},
         )
 
     @property
@@ -167,8 +256,14 @@ class Problem:
         return float(self.probe.abs().square().sum())
 
     def likelihood(
-        self, misfit: Misfit = "intensity", *, engine: str = "own", detector_stride: int = 1,
-        memory: int = 2 * 1024**3, probe: Tensor | None = None, dtype: torch.dtype = torch.float32,
+        self,
+        misfit: Misfit = "intensity",
+        *,
+        engine: str = "own",
+        detector_stride: int = 1,
+        memory: int = 2 * 1024**3,
+        probe: Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> LikelihoodFunction:
         """The physics of this problem.
 
@@ -178,27 +273,46 @@ class Problem:
             PtyRAD's has the exact propagator, no band limit and no detector stride.
         """
         common: dict[str, Any] = {
-            "pixel_size": self.voxel_size[1:], "slice_thickness": self.slice_thickness, "energy": self.energy,
-            "boundary": self.boundary, "misfit": misfit, "mask": self.mask, "device": self.device,
+            "pixel_size": self.voxel_size[1:],
+            "slice_thickness": self.slice_thickness,
+            "energy": self.energy,
+            "boundary": self.boundary,
+            "misfit": misfit,
+            "mask": self.mask,
+            "device": self.device,
         }
         wave = self.probe if probe is None else probe
         if engine == "ptyrad":
-            from ..physics.ptyrad import PtyRADLikelihood
+            from ..physics.engines.ptyrad import PtyRADLikelihood
 
             if detector_stride != 1:
                 raise ValueError("the PtyRAD engine has no detector stride")
-            return PtyRADLikelihood(self.patterns, wave, self.positions, self.shape, **common)
+            patterns = self.patterns.astype(np.float32, copy=False)
+            return PtyRADLikelihood(patterns, wave, self.positions, self.shape, **common)
         if engine != "own":
             raise ValueError(f"engine is 'own' or 'ptyrad', got {engine!r}")
         return Likelihood(
-            self.patterns, wave, self.positions, self.shape, band_limit=self.band_limit, propagator=self.propagator,
-            detector_stride=detector_stride, memory=memory, dtype=dtype, **common,
+            self.patterns,
+            wave,
+            self.positions,
+            self.shape,
+            band_limit=self.band_limit,
+            propagator=self.propagator,
+            detector_stride=detector_stride,
+            memory=memory,
+            dtype=dtype,
+            **common,
         )
 
     def volume(self, array: NDArray[np.float32], **provenance: Any) -> Volume:
         """A solver's array as a Volume in place, with its history."""
         equal = len(set(self.slice_thickness)) == 1
         return Volume(
-            array, self.voxel_size, self.origin, "rad", self.energy,
-            None if equal else self.slice_thickness, {**self.provenance, **provenance},
+            array,
+            self.voxel_size,
+            self.origin,
+            "rad",
+            self.energy,
+            None if equal else self.slice_thickness,
+            {**self.provenance, **provenance},
         )

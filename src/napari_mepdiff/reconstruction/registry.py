@@ -3,15 +3,13 @@
     for frame in solve(problem, AdamSettings(), control):
         ...
 
-A new solver is one file and one line here.
+A new solver is one file and one line in :data:`SOLVERS`.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,51 +17,127 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..files import atomic
+from .checkpoint import Checkpoint, identity, load_checkpoint
+from .control import Control, Interrupted
+from .frame import DescentInfo, Frame
 from .problem import Problem
-from .stream import Control, Frame, Run, SolverError, SolverSettings
+from .run import Run, SolverError, State
+from .settings import SolverSettings
 
-__all__ = ["DEFAULT", "SOLVERS", "Solver", "SolverError", "load_checkpoint", "save_checkpoint", "solve", "solver_of"]
+__all__ = ["DEFAULT", "SOLVERS", "Solver", "SolverError", "solve", "solver_of"]
 
 
 @dataclass(frozen=True)
 class Solver:
-    """Where a solver lives. Modules load when the solver is first used."""
+    """Where a solver lives, and what it can do. Modules load when the solver is first used.
+
+    Attributes
+    ----------
+    can_go_back : bool
+        Whether it keeps earlier states and can go on from one of them.
+    takes_start : bool
+        Whether it can begin from a given volume.
+    every_pixel : str
+        Why it cannot evaluate every second detector pixel only; empty where it can.
+    """
 
     title: str
     module: str
     function: str
     settings: str
     presets: tuple[tuple[str, Any], ...] = ()
+    can_go_back: bool = False
+    takes_start: bool = True
+    every_pixel: str = ""
 
     def settings_type(self) -> type[SolverSettings]:
         """The settings model of this solver."""
-        return getattr(importlib.import_module(f".{self.module}", __package__), self.settings)
+        found: type[SolverSettings] = getattr(self._load(), self.settings)
+        return found
 
     def default(self, **fields: Any) -> SolverSettings:
         """Settings with this solver's defaults and the given fields."""
         return self.settings_type()(**{**dict(self.presets), **fields})
 
+    @property
+    def live(self) -> frozenset[str]:
+        """Fields that a running solver obeys."""
+        return self.settings_type().live
+
+    def run(self) -> Callable[[Run[Any]], Iterator[Frame]]:
+        """The generator function."""
+        found: Callable[[Run[Any]], Iterator[Frame]] = getattr(self._load(), self.function)
+        return found
+
+    def refuse(self, settings: SolverSettings, start: Any) -> None:
+        """What this solver cannot do is refused before it begins.
+
+        Raises
+        ------
+        ValueError
+            Saying what cannot be done, and what to do instead.
+        """
+        if start is not None and not self.takes_start:
+            raise ValueError(
+                f"{self.title} cannot begin from a given volume: it begins from an even start of "
+                "its own; leave the start away, or choose another solver"
+            )
+        if settings.detector_stride != 1 and self.every_pixel:
+            raise ValueError(
+                f"{self.title} cannot leave out every second detector pixel: {self.every_pixel}; "
+                "set the detector stride to 1, or choose another solver for a quick look"
+            )
+
+    def _load(self) -> Any:
+        return importlib.import_module(f".{self.module}", __package__)
+
 
 SOLVERS: dict[str, Solver] = {
-    "dps": Solver("Diffusion posterior sampling", "dps", "dps", "DPSSettings"),
-    "adam": Solver("Adam", "gradient", "adam", "AdamSettings"),
-    "lbfgs": Solver("L-BFGS", "gradient", "lbfgs", "LBFGSSettings"),
-    "ptyrad-adam": Solver("PtyRAD [Adam]", "gradient", "adam", "AdamSettings", (("engine", "ptyrad"),)),
-    "ptyrad-lbfgs": Solver("PtyRAD [L-BFGS]", "gradient", "lbfgs", "LBFGSSettings", (("engine", "ptyrad"),)),
-    "atomic": Solver("Atomic sources", "atomic", "atomic", "AtomicSettings"),
-    "refine": Solver("Volume, probe and positions", "refine", "refine", "RefineSettings"),
+    "dps": Solver(
+        "Diffusion posterior sampling", "diffusion.dps", "dps", "DPSSettings", can_go_back=True
+    ),
+    "adam": Solver("Adam", "ordinary.adam", "adam", "AdamSettings"),
+    "lbfgs": Solver("L-BFGS", "ordinary.lbfgs", "lbfgs", "LBFGSSettings"),
+    "ptyrad-adam": Solver(
+        "PtyRAD [Adam]",
+        "ordinary.adam",
+        "adam",
+        "AdamSettings",
+        (("engine", "ptyrad"),),
+        every_pixel="PtyRAD's engine compares all of them",
+    ),
+    "ptyrad-lbfgs": Solver(
+        "PtyRAD [L-BFGS]",
+        "ordinary.lbfgs",
+        "lbfgs",
+        "LBFGSSettings",
+        (("engine", "ptyrad"),),
+        every_pixel="PtyRAD's engine compares all of them",
+    ),
+    "atomic": Solver(
+        "Atomic sources", "ordinary.atomic", "atomic", "AtomicSettings", takes_start=False
+    ),
+    "refine": Solver(
+        "Volume, probe and positions",
+        "ordinary.refine",
+        "refine",
+        "RefineSettings",
+        every_pixel="the probe is refined in its whole window, of which they would show one half",
+    ),
 }
-
 
 DEFAULT = "dps"
 
 
 def solver_of(settings: SolverSettings) -> Solver:
-    """The registry's entry that takes these settings."""
-    for name in (getattr(settings, "solver", ""), *SOLVERS):
-        if name in SOLVERS and isinstance(settings, SOLVERS[name].settings_type()):
-            return SOLVERS[name]
+    """The registry's entry that takes these settings, with their physics engine."""
+    engine = getattr(settings, "engine", "own")
+    for entry in SOLVERS.values():
+        if (
+            type(settings) is entry.settings_type()
+            and dict(entry.presets).get("engine", "own") == engine
+        ):
+            return entry
     raise KeyError(f"no solver takes {type(settings).__name__}")
 
 
@@ -88,124 +162,90 @@ def solve(
     start : ndarray, optional
         Volume (D, H, W) in rad to begin from.
     checkpoint : path, optional
-        Where to keep the state; if there is one of the same problem and settings already, the run goes on from it.
-        It stays after the run; a run that had ended yields its last frame again.
+        Where to keep the state; if there is one of the same problem, settings and start already,
+        the run goes on from it. It stays after the run; a run that had ended yields its last frame
+        again.
     every : float
         Seconds between checkpoints (the first and the last frame are always kept).
 
     Raises
     ------
     ValueError
-        If the checkpoint belongs to another problem or other settings.
+        If the checkpoint belongs to another problem or other settings, the solver cannot do what
+        is asked for, or the device does not compute what the CPU computes (tested once a process).
     SolverError
-        If the run produces NaN: the message says what to change. The last good state stays in the checkpoint.
+        If the run produces NaN: the message says what to change. The last good state stays in the
+        checkpoint.
     """
     control = control or Control()
     entry = solver_of(settings)
-    state: dict[str, Any] | None = None
-    identity = _identity(problem, settings)
-    if checkpoint is not None and Path(checkpoint).exists():
-        state = load_checkpoint(checkpoint)
-        if state["identity"] != identity:
-            raise ValueError(f"{Path(checkpoint).name} belongs to another run (other data, geometry or settings): "
-                             "remove it, or name another checkpoint")
-        control.changes.extend((int(n), dict(c)) for n, c in json.loads(state["changes"]))
-        if state["live"] is not None:
+    entry.refuse(settings, start)
+    if not problem.device.startswith("cpu"):
+        from ..prior.self_test import prove
+
+        prove(problem.device)
+    state: State | None = None
+    keeper: Checkpoint | None = None
+    if checkpoint is not None:
+        asked = settings
+        keeper = Checkpoint(checkpoint, lambda: identity(problem, asked, start), every)
+        if keeper.path.exists():
+            state = load_checkpoint(keeper.path)
+            if state["identity"] != keeper.identity:
+                raise ValueError(
+                    f"{keeper.path.name} belongs to another run (other data, mask, geometry, start "
+                    "or settings): remove it, or name another checkpoint"
+                )
+            control.changes.extend(state["changes"])
             settings = type(settings).model_validate_json(state["live"])
-    elif start is not None:
+    first = None
+    if state is None and start is not None:
         import torch
 
-        state = None
         first = torch.as_tensor(np.array(start, dtype=np.float32))
-    run = Run(problem, settings, control, state)
-    if state is None and start is not None:
-        run.start_from(first)
-    function = getattr(importlib.import_module(f".{entry.module}", __package__), entry.function)
-    saved, good = -float("inf"), None
+    control.bind(settings, entry.can_go_back)
+    run: Run[Any] = Run(problem, settings, control, state, first)
     last: Frame | None = None
+    sound = True  # whether the solver's state is that of the last frame
     try:
-        for frame in function(run):
-            if (not np.isfinite(frame.loss) and not np.isfinite(frame.info.get("best_loss", np.inf))) or not np.isfinite(
-                frame.volume
-            ).all():
-                raise SolverError(f"step {frame.step} gave a loss of {frame.loss}: the run diverged; use a smaller "
-                                  "learning rate, or check the probe and the calibration")
-            last = frame
-            if checkpoint is not None and run.snapshot is not None:
-                good = _copied(run.snapshot())  # the solver goes on in place; a step that fails must not spoil this
-                if time.monotonic() - saved > every:
-                    _try_to_save(checkpoint, run, good, identity, frame)
-                    saved = time.monotonic()
+        steps = entry.run()(run)
+        while True:
+            sound = False
+            try:
+                frame = next(steps, None)
+            except Interrupted:  # stopped in mid-step: the last whole step counts
+                break
+            if frame is None:
+                sound = True
+                break
+            _require_finite(frame)
+            sound, last = True, frame
+            if keeper is not None:
+                keeper.look(run, frame)
             yield frame
     finally:
-        if checkpoint is not None and good is not None and last is not None:
-            _try_to_save(checkpoint, run, good, identity, last)
-    if last is None and state is not None and "shown" in state:
-        yield Frame(int(state["step"]), int(state["total"]), state["shown"].numpy(), float(state["loss"]), None,
-                    float(state["seconds"]), {})
+        if keeper is not None and last is not None:
+            if sound:
+                keeper.write(run, last)
+            else:
+                keeper.fall_back(run)
+    if last is None and state is not None:
+        yield Frame(
+            int(state["step"]),
+            int(state["total"]),
+            state["shown"].numpy(),
+            float(state["loss"]),
+            None,
+            float(state["seconds"]),
+        )
 
 
-def _try_to_save(path: str | Path, run: Run, state: dict[str, Any], identity: str, frame: Frame) -> None:
-    """A full disk must not end a run: it is noted once, and the run goes on without."""
-    try:
-        save_checkpoint(path, run, state, identity, frame)
-    except (OSError, RuntimeError) as error:  # torch reports failed writes as RuntimeError
-        text = f"the checkpoint {Path(path).name} cannot be written: {' '.join(str(error).split())[:160]}"
-        if not any(text in note for note in run.control.notes):
-            run.control.notes.append(f"step {frame.step}: {text}; the run goes on without")
-
-
-def _copied(state: Any) -> Any:
-    """A state with tensors of its own."""
-    import torch
-
-    if isinstance(state, torch.Tensor):
-        return state.detach().clone()
-    if isinstance(state, dict):
-        return {k: _copied(v) for k, v in state.items()}
-    if isinstance(state, (list, tuple)):
-        return type(state)(_copied(v) for v in state)
-    return state
-
-
-def save_checkpoint(path: str | Path, run: Run, state: dict[str, Any], identity: str, frame: Frame) -> None:
-    """Whole state to disk; the old checkpoint stays until the new one is complete."""
-    import torch
-
-    with atomic(path) as temporary:
-        torch.save({**state, "identity": identity, "shown": torch.from_numpy(frame.volume),
-                    "loss": frame.loss, "total": frame.total, "changes": json.dumps(run.control.changes),
-                    "live": run.settings.model_dump_json()}, temporary)
-
-
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """What :func:`save_checkpoint` wrote: tensors and plain values only, no code is run.
-
-    Raises
-    ------
-    ValueError
-        If the file is no checkpoint or is damaged.
-    """
-    import torch
-
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(state, dict) or "identity" not in state:
-            raise ValueError("not a checkpoint")
-    except Exception as error:  # torch raises whatever the damage makes it meet
-        raise ValueError(f"{Path(path).name} cannot be read as a checkpoint: {' '.join(str(error).split())[:200]}"
-                         ) from error
-    return state
-
-
-def _identity(problem: Problem, settings: SolverSettings) -> str:
-    """Fingerprint of what a state belongs to."""
-    import hashlib
-
-    digest = hashlib.sha256(settings.model_dump_json().encode())
-    digest.update(repr((problem.shape, problem.voxel_size, problem.slice_thickness, problem.energy, problem.boundary,
-                        problem.band_limit, problem.propagator)).encode())
-    digest.update(np.ascontiguousarray(problem.positions).tobytes())
-    digest.update(np.ascontiguousarray(problem.patterns[:: max(1, len(problem.patterns) // 64)]).tobytes())
-    digest.update(problem.probe.cpu().numpy().tobytes())
-    return digest.hexdigest()
+def _require_finite(frame: Frame) -> None:
+    best = frame.info.best_loss if isinstance(frame.info, DescentInfo) else None
+    kept = best is not None and np.isfinite(best)
+    if (np.isfinite(frame.loss) or kept) and np.isfinite(frame.volume).all():
+        return
+    raise SolverError(
+        f"step {frame.step} gave a misfit of {frame.loss}: the run diverged; use a smaller "
+        "learning rate, or check the probe and the calibration"
+    )

@@ -1,4 +1,5 @@
-"""Volume: a phase volume with its voxel size, origin, unit and history; the one currency between the floors."""
+"""Volume: a phase volume with its voxel size, origin, unit and history; the one currency between
+the floors."""
 
 from __future__ import annotations
 
@@ -10,9 +11,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..base.hdf5 import VOLUME
+
 Unit = Literal["rad", "V·Å"]
 
-FORMAT = "mepdiff-volume"
+FORMAT = VOLUME
 FORMAT_VERSION = 1
 
 
@@ -58,7 +61,9 @@ class Volume:
         if not np.isfinite(array).all():
             raise ValueError("the volume contains NaN or infinite values")
         if len(self.voxel_size) != 3 or not all(np.isfinite(v) and v > 0 for v in self.voxel_size):
-            raise ValueError(f"the voxel size must be three positive lengths in Å, got {self.voxel_size}")
+            raise ValueError(
+                f"the voxel size must be three positive lengths in Å, got {self.voxel_size}"
+            )
         if self.unit not in ("rad", "V·Å"):
             raise ValueError(f"unit is 'rad' or 'V·Å', got {self.unit!r}")
         if self.slice_thickness is not None and len(self.slice_thickness) != array.shape[0]:
@@ -98,7 +103,9 @@ class Volume:
         factor = 1 / sigma if unit == "V·Å" else sigma
         return replace(self, array=self.array * np.float32(factor), unit=unit, energy=energy)
 
-    def crop(self, slices: slice = slice(None), y: slice = slice(None), x: slice = slice(None)) -> Volume:
+    def crop(
+        self, slices: slice = slice(None), y: slice = slice(None), x: slice = slice(None)
+    ) -> Volume:
         """A part of the volume, its origin moved along; slices count from the beam entrance.
 
         Raises
@@ -108,23 +115,29 @@ class Volume:
         """
         starts = [s.indices(n) for s, n in zip((slices, y, x), self.shape, strict=True)]
         if any(step != 1 or stop <= start for start, stop, step in starts):
-            raise ValueError(f"the region {slices}, {y}, {x} is empty in a volume of shape {self.shape}")
-        origin = tuple(
+            raise ValueError(
+                f"the region {slices}, {y}, {x} is empty in a volume of shape {self.shape}"
+            )
+        z0, y0, x0 = (
             o + s[0] * v for o, s, v in zip(self.origin, starts, self.voxel_size, strict=True)
         )
         thickness = None if self.slice_thickness is None else self.slice_thickness[slices]
         return replace(
-            self, array=self.array[slices, y, x], origin=origin, slice_thickness=thickness  # type: ignore[arg-type]
+            self, array=self.array[slices, y, x], origin=(z0, y0, x0), slice_thickness=thickness
         )
 
-    # ---- HDF5, the format that keeps everything ----------------------------------------------------------------
+    # ---- HDF5, the format that keeps everything --------------------------------------------------
     def save(self, path: str | Path) -> None:
-        """Write to HDF5; the file appears whole or not at all."""
-        import h5py
+        """Write to HDF5; the file appears whole or not at all.
 
-        from ..files import atomic
+        Raises
+        ------
+        OSError
+            If the disk is full or refuses; the process goes on.
+        """
+        from ..base.hdf5_writing import write_hdf5
 
-        with atomic(path) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+        with write_hdf5(path) as (file, _):
             file.attrs["format"], file.attrs["version"] = np.bytes_(FORMAT), FORMAT_VERSION
             data = file.create_dataset("volume", data=self.array, compression="gzip", shuffle=True)
             data.attrs["unit"], data.attrs["axes"] = self.unit, "zyx"
@@ -144,10 +157,12 @@ class Volume:
         ------
         FileNotFoundError, ValueError
             If there is no such file, or it is not such a volume.
+        NoAnswer
+            If the drive does not answer in time.
         """
         import h5py
 
-        from ..files import guard_hdf5
+        from ..base.hdf5 import NoAnswer, guard_hdf5
 
         path = Path(path)
         if not path.exists():
@@ -156,9 +171,13 @@ class Volume:
             guard_hdf5(path)
             with h5py.File(path, "r") as file:
                 if file.attrs.get("format") not in (FORMAT, FORMAT.encode()):
-                    raise ValueError(f"{path.name} is not a mepdiff volume (no '{FORMAT}' mark in it)")
+                    raise ValueError(
+                        f"{path.name} is not a mepdiff volume (no '{FORMAT}' mark in it)"
+                    )
                 if int(file.attrs["version"]) > FORMAT_VERSION:
-                    raise ValueError(f"{path.name} was written by a newer version of napari-mepdiff")
+                    raise ValueError(
+                        f"{path.name} was written by a newer version of napari-mepdiff"
+                    )
                 data = file["volume"]
                 a = dict(data.attrs)
                 return cls(
@@ -170,5 +189,7 @@ class Volume:
                     tuple(map(float, a["slice_thickness"])) if "slice_thickness" in a else None,
                     json.loads(file.attrs["provenance"]),
                 )
+        except NoAnswer:
+            raise
         except (OSError, KeyError, TypeError, UnicodeDecodeError, RuntimeError) as error:
             raise ValueError(f"{path.name} cannot be read as a volume: {error}") from error

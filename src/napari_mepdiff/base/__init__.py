@@ -1,0 +1,1 @@
+"""Files, devices, log: what everything stands on."""

@@ -1,0 +1,1 @@
+"""What the microscope really did: probe and positions, refined, saved and used again."""

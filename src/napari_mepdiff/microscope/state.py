@@ -1,0 +1,133 @@
+"""Probe and positions as a reconstruction found them: kept in a file, used by the next run.
+
+Layout of the file (HDF5, version 1)::
+
+    /            attrs: format b"mepdiff-microscope", version, energy (kV), pixel_size (dy, dx) (Å)
+    /probe       (M, Ky, Kx) complex64, centred, √electrons
+    /positions   (N, 2) float64, Å, (y, x), in the frame of the scan
+    /provenance  UTF-8 JSON as bytes
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..base.hdf5 import guard_hdf5
+from ..base.hdf5_writing import write_hdf5
+from ..base.records import plain
+
+FORMAT, VERSION = "mepdiff-microscope", 1
+
+
+@dataclass(frozen=True)
+class MicroscopeState:
+    """What the microscope really did, as far as it was refined.
+
+    Parameters
+    ----------
+    probe : ndarray
+        (M, Ky, Kx) complex, centred, √electrons; modes are incoherent.
+    positions : ndarray
+        (N, 2), Å, (y, x), in the frame of the scan: one for each pattern of the measurement.
+    pixel_size : (dy, dx)
+        Of the probe's window, Å.
+    energy : float
+        kV.
+    provenance : dict
+        Which run on which data this comes from.
+
+    Raises
+    ------
+    ValueError
+        If a value cannot be what it is said to be.
+    """
+
+    probe: NDArray[np.complex64]
+    positions: NDArray[np.float64]
+    pixel_size: tuple[float, float]
+    energy: float
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        probe = np.asarray(self.probe)
+        probe = probe if probe.ndim == 3 else probe[None]
+        positions = np.asarray(self.positions, dtype=np.float64)
+        if probe.ndim != 3 or not np.iscomplexobj(probe) or 0 in probe.shape:
+            raise ValueError(
+                f"a probe is complex, (modes, Ky, Kx); got {probe.dtype} {probe.shape}"
+            )
+        if not np.isfinite(probe).all() or not np.abs(probe).any():
+            raise ValueError("the probe is empty, or contains NaN or infinite values")
+        if positions.ndim != 2 or positions.shape[1] != 2 or not np.isfinite(positions).all():
+            raise ValueError(f"positions are finite, (N, 2) as (y, x); got {positions.shape}")
+        size = tuple(float(v) for v in self.pixel_size)
+        if len(size) != 2 or not all(np.isfinite(v) and v > 0 for v in size):
+            raise ValueError(f"the pixel size must be two positive lengths in Å, got {size}")
+        if not (np.isfinite(self.energy) and self.energy > 0):
+            raise ValueError(f"the energy must be positive, in kV; got {self.energy}")
+        object.__setattr__(self, "probe", probe.astype(np.complex64))
+        object.__setattr__(self, "positions", positions)
+        object.__setattr__(self, "pixel_size", size)
+        object.__setattr__(self, "energy", float(self.energy))
+
+    @property
+    def electrons(self) -> float:
+        """Electrons per pattern that the probe carries."""
+        return float((np.abs(self.probe).astype(np.float64) ** 2).sum())
+
+    def save(self, path: str | Path) -> None:
+        """Write the state as HDF5; the file appears whole or not at all.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written (no such folder, disk full).
+        """
+        with write_hdf5(path) as (file, _check):
+            file.create_dataset("probe", data=self.probe)
+            file.create_dataset("positions", data=self.positions)
+            text = json.dumps(plain(self.provenance), default=str, ensure_ascii=False).encode()
+            file.create_dataset("provenance", data=np.frombuffer(text, np.uint8))
+            file.attrs["energy"], file.attrs["pixel_size"] = self.energy, self.pixel_size
+            file.attrs["format"], file.attrs["version"] = np.bytes_(FORMAT), VERSION
+
+    @classmethod
+    def load(cls, path: str | Path) -> MicroscopeState:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If there is no such file, or it holds no whole state; the message says which.
+        """
+        import h5py
+
+        path = Path(path)
+        if not path.exists():
+            raise FileNotFoundError(f"no such file: {path}")
+        guard_hdf5(path)
+        try:
+            with h5py.File(path, "r") as file:
+                mark = file.attrs.get("format", b"")
+                mark = mark.decode() if isinstance(mark, bytes) else str(mark)
+                if mark != FORMAT:
+                    raise ValueError("it holds no refined probe and positions")
+                if int(file.attrs["version"]) > VERSION:
+                    raise ValueError("it was written by a newer napari-mepdiff: update this one")
+                step = tuple(float(v) for v in file.attrs["pixel_size"])
+                return cls(
+                    file["probe"][...],
+                    file["positions"][...],
+                    (step[0], step[1]),
+                    float(file.attrs["energy"]),
+                    json.loads(file["provenance"][...].tobytes()),
+                )
+        except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
+            said = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise ValueError(f"{path.name} cannot be used as a microscope state: {said}") from error

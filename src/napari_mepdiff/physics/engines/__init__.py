@@ -1,0 +1,1 @@
+"""Engines that evaluate the likelihood: cores (FFTW and numba), PyTorch, PtyRAD."""

@@ -1,0 +1,63 @@
+"""What every engine of the multislice likelihood does; the arithmetic is that of
+``multislice.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class Sweep(NamedTuple):
+    """What one pass over some positions brings."""
+
+    loss: float | Tensor
+    """Misfit summed over positions and pixels; a tensor of no dimension where it still lies on a
+    GPU."""
+    volume: Tensor | None
+    """What :meth:`Multislice.volume_gradient` makes the gradient from, (D, Hp, Wp)."""
+    waves: Tensor | None
+    """Spectra of ∂L/∂ψ₀*, (B, M, Ky, Kx)."""
+
+
+class Engine(Protocol):
+    """The forward model and its adjoint over any positions, within a bound of memory."""
+
+    poll: Callable[[], None] | None
+    """Asked before each block of positions, in the thread that works on it; it may raise."""
+
+    @property
+    def chunk(self) -> int:
+        """Positions that go through at once."""
+        ...
+
+    def patterns(self, canvas: Tensor, spectrum: Tensor, index: NDArray[np.int64]) -> Tensor:
+        """Modelled intensities (B, Ky, Kx), DC in the corner, background included."""
+        ...
+
+    def sweep(
+        self,
+        canvas: Tensor,
+        spectrum: Tensor,
+        index: NDArray[np.int64],
+        *,
+        volume: bool = True,
+        waves: bool = False,
+    ) -> Sweep:
+        """Loss, and what the gradients are made from.
+
+        Parameters
+        ----------
+        canvas : Tensor
+            Padded transmission, (D, Hp, Wp).
+        spectrum : Tensor
+            Fourier transform of the probe, (M, Ky, Kx).
+        index : array of int
+            Positions to visit, (B,).
+        volume, waves : bool
+            What is wanted beside the loss.
+        """
+        ...

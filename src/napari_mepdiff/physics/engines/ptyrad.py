@@ -1,0 +1,204 @@
+"""The same likelihood over PtyRAD's own model (Lee et al. 2025): reference and alternative engine.
+
+Only ``ptyrad.core`` is used, which imports on Python 3.11. The gradient is autograd's, batch by
+batch; the memory of a batch is PtyRAD's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...base.extras import require
+from ...base.llvm import triton_would_crash
+from ..loss import Batch
+from ..misfit import Misfit, default_background
+from ..misfit import misfit as misfit_of
+from ..optics import wavelength
+from ..patterns import check_patterns
+from ..scan import Boundary, Windows
+
+
+class _Patches(torch.autograd.Function):
+    """Windows of an object, (1, D, H, W) to (N, 1, D, Ky, Kx); the adjoint adds them in order.
+
+    Autograd's adjoint of indexing adds the overlapping windows from several threads at once, and
+    the last digits of a gradient, and with them a replayed run, would differ from call to call.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, canvas: Tensor, corners: list[tuple[int, int]], size: tuple[int, int]
+    ) -> Tensor:
+        ctx.corners, ctx.size, ctx.shape = corners, size, canvas.shape
+        return torch.stack([canvas[..., y : y + size[0], x : x + size[1]] for y, x in corners])
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:
+        out = slopes[0].new_zeros(ctx.shape)
+        for (y, x), slope in zip(ctx.corners, slopes[0], strict=True):
+            out[..., y : y + ctx.size[0], x : x + ctx.size[1]] += slope
+        return out, None, None
+
+
+class PtyRADLikelihood:
+    """``loss, gradient = likelihood(volume, batch)`` with PtyRAD's multislice and autograd.
+
+    Takes what :class:`~napari_mepdiff.physics.likelihood.Likelihood` takes, less what PtyRAD does
+    not have: it uses the exact propagator, no band limit, one slice thickness.
+
+    Parameters
+    ----------
+    patterns, probe, positions, shape, pixel_size, slice_thickness, energy, boundary, misfit, mask,
+    background, device
+        See :class:`~napari_mepdiff.physics.likelihood.Likelihood`. Pixels must be square.
+    chunk : int
+        Positions per autograd graph (the paper's batch: 32).
+    """
+
+    poll: Callable[[], None] | None = None
+    """Asked before each graph; what it raises ends the evaluation."""
+
+    def __init__(
+        self,
+        patterns: Tensor | NDArray[Any],
+        probe: Tensor,
+        positions: Tensor | NDArray[np.float64],
+        shape: tuple[int, int, int],
+        *,
+        pixel_size: tuple[float, float],
+        slice_thickness: float | Sequence[float],
+        energy: float,
+        boundary: Boundary = "periodic",
+        misfit: Misfit = "intensity",
+        mask: Tensor | NDArray[Any] | None = None,
+        background: float | None = None,
+        chunk: int = 32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if triton_would_crash():
+            raise RuntimeError(
+                "PtyRAD loads Triton, which ends the process beside this OpenGL driver (Mesa): "
+                "run it at the terminal, with mepdiff reconstruct"
+            )
+        ptyrad_core = require("ptyrad.core", "ptyrad", "PtyRAD's engine")
+        propagator = require("ptyrad.optics.propagator", "ptyrad", "PtyRAD's engine")
+        data = torch.as_tensor(patterns)
+        probe = probe if probe.ndim == 3 else probe[None]
+        places = np.asarray(positions, dtype=np.float64)
+        check_patterns(data.cpu().numpy(), probe, places, shape)
+        thickness = {float(t) for t in np.atleast_1d(slice_thickness)}
+        if len(thickness) != 1 or pixel_size[0] != pixel_size[1]:
+            raise ValueError("the PtyRAD engine needs one slice thickness and square pixels")
+        dz, dx, lam = thickness.pop(), pixel_size[0], wavelength(energy)
+        window = (data.shape[1], data.shape[2])
+        self.windows = Windows(places, (shape[1], shape[2]), window, pixel_size, boundary)
+        self.shape, self.count, self.chunk = shape, len(data), chunk
+        self.misfit: Misfit = misfit
+        self.background = default_background(probe) if background is None else float(background)
+        self.device, self.real_dtype = torch.device(device), torch.float32
+        self._weight = (
+            None if mask is None else torch.as_tensor(mask, dtype=torch.float32, device=device)
+        )
+        self._counts = data.to(device=device, dtype=torch.float32)
+        rate = {
+            name: {"start_iter": 1, "end_iter": None, "lr": 0.0}
+            for name in ("obja", "obj_tilts", "slice_thickness", "probe", "probe_pos_shifts")
+        }
+        rate["objp"] = {"start_iter": 1, "end_iter": None, "lr": 1.0}
+        padded = (1, shape[0], *self.windows.padded)
+        self.model: Any = ptyrad_core.PtychoModel(
+            {
+                "measurements": self._counts.cpu().numpy(),
+                "obj": np.ones(padded, np.complex64),
+                "obj_tilts": np.zeros((1, 2), np.float32),
+                "slice_thickness": dz,
+                "probe": probe.cpu().numpy().astype(np.complex64),
+                "probe_pos_shifts": self.windows.fraction.astype(np.float32),
+                "omode_occu": np.ones(1, np.float32),
+                "H": propagator.near_field_evolution(window, dx, dz, lam),
+                "N_scan_slow": 1,
+                "N_scan_fast": len(data),
+                "crop_pos": self.windows.corner.astype(np.int32),
+                "dx": dx,
+                "dk": 1 / (window[0] * dx),
+                "lambd": lam,
+                "random_seed": 0,
+                "length_unit": "Ang",
+                "scan_affine": None,
+                "meas_Npix": window[0],
+                "simu_Npix": window[0],
+                "simu_match_mode": None,
+                "recon_provenance": None,
+            },
+            {
+                "detector_blur_std": None,
+                "optimizer_params": {"name": "Adam", "configs": {}},
+                "update_params": rate,
+            },
+            device=str(self.device),
+        )
+        # PtyRAD's own indexing adds what overlaps in an order that its threads happen to have
+        self.model.get_obj_patches = self._patches
+
+    def _patches(self, part: Tensor) -> tuple[Tensor, Tensor]:
+        """Amplitude and phase (N, 1, D, Ky, Kx) that each position sees, PtyRAD's own layout."""
+        size = self.windows.window
+        corners = [(int(y), int(x)) for y, x in self.windows.corner[part.cpu().numpy()]]
+        amplitude, phase = self.model.opt_obja, self.model.opt_objp
+        return _Patches.apply(amplitude, corners, size), _Patches.apply(phase, corners, size)
+
+    @property
+    def mean_pattern(self) -> NDArray[np.float64]:
+        """Mean of all measured patterns, (Ky, Kx), electrons, DC at the centre."""
+        return self._counts.double().mean(dim=0).cpu().numpy()
+
+    @property
+    def weight(self) -> Tensor:
+        """Detector weights in use, (Ky, Kx), DC at the centre."""
+        return torch.ones_like(self._counts[0]) if self._weight is None else self._weight
+
+    def __call__(self, volume: Tensor, batch: Batch = None) -> tuple[float, Tensor]:
+        """Loss summed over the batch and ∂L/∂x (D, H, W) by PtyRAD's autograd."""
+        index = (
+            torch.arange(self.count)
+            if batch is None
+            else torch.as_tensor(np.asarray(batch)).reshape(-1)
+        )
+        x = volume.detach().to(self.device, torch.float32)
+        leaf = self.windows.pad(x)[None].contiguous().requires_grad_(True)
+        loss = 0.0
+        for part in index.split(self.chunk):
+            if self.poll is not None:
+                self.poll()
+            model = self._model(leaf, part) + self.background
+            value, _ = misfit_of(
+                self.misfit, model, self._counts[part.to(self.device)], self._weight
+            )
+            value.backward()
+            loss += float(value.detach())
+        assert leaf.grad is not None
+        return loss, self.windows.fold(leaf.grad[0])
+
+    def patterns(self, volume: Tensor, batch: Batch = None) -> Tensor:
+        """Modelled patterns (B, Ky, Kx), electrons, DC at the centre."""
+        index = (
+            torch.arange(self.count)
+            if batch is None
+            else torch.as_tensor(np.asarray(batch)).reshape(-1)
+        )
+        x = self.windows.pad(volume.to(self.device, torch.float32))[None].contiguous()
+        with torch.no_grad():
+            return (
+                torch.cat([self._model(x, part) for part in index.split(self.chunk)])
+                + self.background
+            )
+
+    def _model(self, phase: Tensor, part: Tensor) -> Tensor:
+        out = torch.func.functional_call(self.model, {"opt_objp": phase}, (part.to(self.device),))
+        return out[0] if isinstance(out, tuple) else out

@@ -1,0 +1,232 @@
+"""The anisotropic 3D U-Net (paper, section 3 and appendix D) in one class, with two presets.
+
+Voxels are 1.6 × 0.2 × 0.2 Å. The first stages resample laterally only, until features are
+isotropic; later ones along all axes. Self-attention sits where features are coarse. The network
+takes the noisy volume, λ and, where there is one, a condition (the depth mean, and a depth-blurred
+volume's deviation from it), and returns v.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from .layers import (
+    FLAGS,
+    Attention,
+    Down,
+    Embedding,
+    Residual,
+    Stride,
+    Up,
+    norm,
+    shuffle,
+    unshuffle,
+    zero,
+)
+
+__all__ = ["ALL", "CONDITION", "FLAGS", "LATERAL", "PRESETS", "Level", "UNet", "UNetConfig"]
+
+LATERAL, ALL = (1, 2, 2), (2, 2, 2)
+CONDITION = 2  # channels: depth mean, trend
+
+
+class Level(BaseModel):
+    """One resolution of the U-Net.
+
+    Attributes
+    ----------
+    channels : int
+    blocks : int
+        Residual blocks on the way down, and again on the way up.
+    attention : int
+        Attention layers on the way down, and again on the way up (after the last residual blocks).
+    down : (1, 1, 1), (1, 2, 2) or (2, 2, 2)
+        Resampling between the level above and this one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    channels: int
+    blocks: int = 2
+    attention: int = 0
+    down: Stride = LATERAL
+
+
+class UNetConfig(BaseModel):
+    """Shape of a network; travels with its weights.
+
+    Attributes
+    ----------
+    patch : int
+        Lateral pixel-unshuffle before the first convolution.
+    levels : tuple of Level
+        From fine to coarse; the resampling of the first is not used.
+    middle : int
+        Rounds of residual block and attention at the bottom, closed by one more residual block.
+    embedding : int
+        Width of the embedding of λ and the condition's flags.
+    head_width : int
+        Channels per attention head.
+    kernel : 'full' or 'factorised'
+        3 × 3 × 3, or 1 × 3 × 3 and then 3 × 1 × 1.
+    feed_forward : int
+        Widening of the feed-forward part of an attention layer; 0 for none.
+    resample_kernel : int
+        Voxels a side of the convolution beside each resampling: 1 or 3.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    patch: int = Field(2, ge=1)
+    levels: tuple[Level, ...]
+    middle: int = 1
+    embedding: int = 256
+    head_width: int = 32
+    kernel: Literal["full", "factorised"] = "full"
+    feed_forward: int = 0
+    resample_kernel: Literal[1, 3] = 1
+
+    @property
+    def stride(self) -> Stride:
+        """Voxels per feature at the bottom, (z, y, x)."""
+        total = [1, self.patch, self.patch]
+        for level in self.levels[1:]:
+            total = [a * b for a, b in zip(total, level.down, strict=True)]
+        return total[0], total[1], total[2]
+
+
+PRESETS: dict[str, UNetConfig] = {
+    "paper": UNetConfig(
+        patch=1,
+        levels=(
+            Level(channels=16),
+            Level(channels=32),
+            Level(channels=64),
+            Level(channels=128, attention=1),
+            Level(channels=128, attention=1, down=(1, 1, 1)),
+            Level(channels=256, attention=1, down=ALL),
+            Level(channels=256, attention=1, down=(1, 1, 1)),
+        ),
+        embedding=1024,
+        feed_forward=4,
+        resample_kernel=3,
+    ),
+    "compact": UNetConfig(
+        patch=2,
+        levels=(Level(channels=24, blocks=1), Level(channels=48), Level(channels=96, attention=1)),
+        embedding=192,
+    ),
+}
+
+
+class UNet(nn.Module):
+    """v-prediction network.
+
+    Parameters
+    ----------
+    config : UNetConfig
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        levels, p2, e = config.levels, config.patch**2, config.embedding
+        self.embed = Embedding(e)
+        self.stem = nn.Conv3d(
+            (1 + CONDITION) * p2, levels[0].channels, (1, 3, 3), padding=(0, 1, 1)
+        )
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        skips = []
+        width = levels[0].channels
+        for n, level in enumerate(levels):
+            coarser = (
+                Down(width, level.channels, level.down, config.resample_kernel)
+                if n
+                else nn.Identity()
+            )
+            stage = nn.ModuleDict({"resample": coarser})
+            width = level.channels
+            blocks, attention = nn.ModuleList(), nn.ModuleList()
+            for _ in range(level.blocks):
+                blocks.append(Residual(width, width, e, config.kernel))
+                skips.append(width)
+            for _ in range(level.attention):
+                attention.append(Attention(width, config.head_width, config.feed_forward))
+            stage["blocks"], stage["attention"] = blocks, attention
+            self.down.append(stage)
+        self.middle = nn.ModuleList()
+        for _ in range(config.middle):
+            self.middle.append(Residual(width, width, e, config.kernel))
+            self.middle.append(Attention(width, config.head_width, config.feed_forward))
+        self.middle.append(Residual(width, width, e, config.kernel))
+        for n in reversed(range(len(levels))):
+            level = levels[n]
+            blocks, attention = nn.ModuleList(), nn.ModuleList()
+            for _ in range(level.blocks):
+                blocks.append(Residual(width + skips.pop(), level.channels, e, config.kernel))
+                width = level.channels
+            for _ in range(level.attention):
+                attention.append(Attention(width, config.head_width, config.feed_forward))
+            above = levels[n - 1].channels if n else width
+            finer = Up(width, above, level.down, config.resample_kernel) if n else nn.Identity()
+            stage = nn.ModuleDict({"blocks": blocks, "attention": attention, "resample": finer})
+            width = above
+            self.up.append(stage)
+        self.norm = norm(width)
+        self.head = nn.Conv3d(width, p2, (1, 3, 3), padding=(0, 1, 1))
+        zero(self.head)
+
+    def forward(self, z: Tensor, log_snr: Tensor, condition: Tensor, flags: Tensor) -> Tensor:
+        """v of a noisy volume.
+
+        Parameters
+        ----------
+        z : Tensor
+            (B, D, H, W), scaled; H, W, D whole multiples of ``config.stride``.
+        log_snr : Tensor
+            (B,).
+        condition : Tensor
+            (B, 2, D, H, W), scaled: depth mean spread over the slices, and the trend; zero where
+            there is none.
+        flags : Tensor
+            (B, 3): has a mean, has a trend, trust in the trend; 0 or 1, 0 or 1, 0 to 1.
+        """
+        p = self.config.patch
+        embedding = F.silu(self.embed(log_snr, flags))
+        x = torch.cat([z[:, None], condition], dim=1)
+        x = unshuffle(x, (1, p, p)).contiguous(memory_format=torch.channels_last_3d)
+        x = self.stem(x)
+        skips = []
+        for stage in self.down:
+            x = stage["resample"](x)  # type: ignore[index]
+            for block in stage["blocks"]:  # type: ignore[index]
+                x = block(x, embedding)
+                skips.append(x)
+            for layer in stage["attention"]:  # type: ignore[index]
+                x = layer(x)
+        for part in self.middle:
+            x = part(x, embedding) if isinstance(part, Residual) else part(x)
+        for stage in self.up:
+            for block in stage["blocks"]:  # type: ignore[index]
+                x = block(torch.cat([x, skips.pop()], dim=1), embedding)
+            for layer in stage["attention"]:  # type: ignore[index]
+                x = layer(x)
+            x = stage["resample"](x)  # type: ignore[index]
+        x = self.head(F.silu(self.norm(x)))
+        return shuffle(x, (1, p, p))[:, 0].float()
+
+    @property
+    def parameters_count(self) -> int:
+        """Number of trainable numbers."""
+        return sum(p.numel() for p in self.parameters())
+
+
+def on_device(network: UNet, device: str) -> UNet:
+    """The network there, its kernels in the memory order that 3D convolutions are fast in."""
+    # one conversion, since tensors without numbers (FakeTensorMode) can be moved only once
+    return network.to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]

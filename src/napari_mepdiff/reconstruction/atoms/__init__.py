@@ -1,0 +1,1 @@
+"""Whole atoms as the unknowns."""

@@ -1,0 +1,1 @@
+"""What a user has open: measurement, choices, runs, their record. No Qt."""

@@ -1,0 +1,63 @@
+"""What decides how a training run goes on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..prior.network import PRESETS, UNetConfig
+
+
+class TrainSettings(BaseModel):
+    """Everything that decides how a training run goes on; kept in its checkpoint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    network: UNetConfig = Field(default_factory=lambda: PRESETS["compact"], title="Network")
+    batch: int = Field(8, ge=1, title="Batch", description="volumes per step and process")
+    learning_rate: float = Field(2e-3, gt=0, title="Learning rate")
+    weight_decay: float = Field(0.01, ge=0, title="Weight decay")
+    warm_up: int = Field(200, ge=0, title="Warm-up", description="steps to the full learning rate")
+    half_life: int = Field(
+        0,
+        ge=0,
+        title="Half-life",
+        description="steps after which the learning rate has halved; 0: constant",
+    )
+    average: float = Field(
+        0.999, ge=0, lt=1, title="EMA decay", description="of the moving average of the weights"
+    )
+    clip: float = Field(1.0, gt=0, title="Gradient clip", description="largest norm of a gradient")
+    no_condition: float = Field(
+        0.35, ge=0, le=1, title="No condition", description="share of volumes that see none"
+    )
+    only_sum: float = Field(
+        0.25, ge=0, le=1, title="Depth sum only", description="share that sees only the depth sum"
+    )
+    other_shapes: float = Field(
+        0.15,
+        ge=0,
+        le=1,
+        title="Other shapes",
+        description="share of steps on another number of voxels",
+    )
+    lateral: int = Field(
+        64, ge=16, title="Lateral size", description="voxels a side of the usual volume"
+    )
+    slices: int = Field(8, ge=4, title="Slices", description="of the usual volume")
+    experimental_weight: float = Field(
+        4.0, gt=0, title="Experimental", description="how much oftener such structures are drawn"
+    )
+    any_direction: float = Field(
+        0.1, ge=0, le=1, title="Any direction", description="share seen along a random direction"
+    )
+    vacancies: float = Field(
+        0.01, ge=0, lt=1, title="Vacancies", description="fraction of atoms left out"
+    )
+    precision: Literal["auto", "bf16", "float32"] = Field(
+        "auto", title="Precision", description="auto: bf16 where the processor or GPU has it"
+    )
+    weighting_mean: float = Field(-7.0, title="Weighting mean", description="λ")
+    weighting_spread: float = Field(3.0, gt=0, title="Weighting spread", description="λ")
+    seed: int = Field(0, ge=0, title="Seed")

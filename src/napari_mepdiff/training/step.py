@@ -1,0 +1,240 @@
+"""One step of training after another: volumes, weighted v-loss, AdamW, moving average of the
+weights.
+
+All randomness of a step comes from (seed, step, process), so that a run that was killed and resumed
+goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..base.devices import has_bf16, require_device
+from ..prior.network import UNet, on_device
+from ..prior.process import diffuse, velocity
+from ..specimen.structures import Structures
+from .batch import Batch, draw
+from .settings import TrainSettings
+from .stream import Augmentation, CrystalStream
+from .weighting import BANDS, AdaptiveSchedule, band_of
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+BAD = 10  # batches in a row without a finite gradient, after which a run has diverged
+
+
+class TrainingError(ArithmeticError):
+    """A run that cannot go on, and why."""
+
+
+@dataclass
+class Trainer:
+    """Network, optimiser and all other state of a run.
+
+    Attributes
+    ----------
+    settings : TrainSettings
+    structures : Structures
+        Those to train on.
+    device : str
+    accelerator : accelerate.Accelerator or None
+        For several processes.
+    step, samples, seconds : int, int, float
+        Since the very beginning, resumed parts included.
+    begun : int
+        Step of the prior that the run began with, 0 if with none.
+    micro : int
+        Volumes that fit into memory at a time; 0: all.
+    notes : list of str
+        What went wrong, and what was done about it.
+    """
+
+    settings: TrainSettings
+    structures: Structures
+    device: str = "cpu"
+    accelerator: Accelerator | None = None
+    step: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+    begun: int = 0
+    micro: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        s = self.settings
+        require_device(self.device)
+        torch.manual_seed(s.seed)
+        self.network = on_device(UNet(s.network), self.device)
+        self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        decay = [p for p in self.network.parameters() if p.ndim > 1]
+        plain = [p for p in self.network.parameters() if p.ndim <= 1]
+        self.optimiser: torch.optim.Optimizer = torch.optim.AdamW(
+            [
+                {"params": decay, "weight_decay": s.weight_decay},
+                {"params": plain, "weight_decay": 0.0},
+            ],
+            lr=s.learning_rate,
+            betas=(0.9, 0.99),
+            fused=self.device == "cpu" or self.device.startswith("cuda"),
+        )
+        self.schedule = AdaptiveSchedule(mean=s.weighting_mean, spread=s.weighting_spread)
+        self.stream = CrystalStream(
+            self.structures,
+            Augmentation(any_direction=s.any_direction, vacancies=s.vacancies),
+            experimental_weight=s.experimental_weight,
+            seed=s.seed,
+        )
+        self.model: torch.nn.Module = self.network
+        self.rank, self.processes = 0, 1
+        if self.accelerator is not None:
+            self.rank = self.accelerator.process_index
+            self.processes = self.accelerator.num_processes
+            self.model, self.optimiser = self.accelerator.prepare(self.network, self.optimiser)
+        self.loss = math.nan
+        self.bands = dict.fromkeys((band_of(b) for b in BANDS[:-1]), math.nan)
+        self._bad = 0
+
+    def learning_rate(self) -> float:
+        """That of the present step."""
+        s = self.settings
+        rate = s.learning_rate * min(1.0, (self.step - self.begun + 1) / max(1, s.warm_up))
+        return rate * (0.5 ** (self.step / s.half_life) if s.half_life else 1.0)
+
+    def draw(self) -> Batch:
+        """What the present step of this process is made of."""
+        return draw(
+            self.settings,
+            self.stream,
+            self.schedule,
+            self.step,
+            self.rank,
+            self.processes,
+            self.device,
+        )
+
+    def advance(self) -> None:
+        """One step.
+
+        A batch that does not fit into memory is taken in pieces; one that gives NaN is left out.
+
+        Raises
+        ------
+        TrainingError
+            After ten batches in a row without a finite gradient.
+        MemoryError
+            If even a single volume does not fit.
+        """
+        started = time.perf_counter()
+        batch = self.draw()
+        rate = self.learning_rate()
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        losses = self._fitting(batch)
+        size = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        if torch.isfinite(size) and torch.isfinite(losses).all():
+            self.optimiser.step()
+            self._bad = 0
+            self.follow()
+            self._account(batch, losses)
+        else:
+            self._bad += 1
+            self.notes.append(f"step {self.step}: no finite gradient; this batch was left out")
+            if self._bad >= BAD:
+                raise TrainingError(
+                    "ten batches in a row gave no finite gradient: the run diverged; resume from "
+                    "its last checkpoint with a smaller learning rate"
+                )
+        self.step += 1
+        self.samples += len(batch.x) * self.processes
+        self.seconds += time.perf_counter() - started
+
+    def _fitting(self, batch: Batch) -> Tensor:
+        """The gradient, in pieces as small as the device's memory asks for."""
+        micro = min(self.micro or len(batch.x), len(batch.x))
+        while True:
+            try:
+                return self.gradient(batch, micro)
+            except RuntimeError as error:
+                if "memory" not in str(error).lower():
+                    raise
+                if micro == 1:
+                    raise MemoryError(
+                        "not even one volume fits into memory: choose a smaller network or field"
+                    ) from error
+                micro = self.micro = (micro + 1) // 2
+                self.notes.append(
+                    f"step {self.step}: out of memory; going on with {micro} volumes at a time"
+                )
+                if self.device.startswith("cuda"):
+                    torch.cuda.empty_cache()
+
+    def gradient(self, batch: Batch, micro: int) -> Tensor:
+        """Gradient of the mean of w(λ) / p(λ) · |v − v_θ|², `micro` volumes at a time.
+
+        Returns
+        -------
+        Tensor
+            v-losses (B,).
+        """
+        z = diffuse(batch.x, batch.noise, batch.log_snr)
+        v = velocity(batch.x, batch.noise, batch.log_snr)
+        self.optimiser.zero_grad(set_to_none=True)
+        count, losses = len(z), []
+        for low in range(0, count, micro):
+            part = slice(low, min(low + micro, count))
+            with self._quiet(last=part.stop == count):
+                with self._cast():
+                    out = self.model(
+                        z[part], batch.log_snr[part], batch.condition[part], batch.flags[part]
+                    )
+                each = (out.float() - v[part]).square().mean(dim=(1, 2, 3))
+                total = (each * batch.factor[part]).sum() / count
+                if self.accelerator is None:
+                    total.backward()
+                else:
+                    self.accelerator.backward(total)
+            losses.append(each.detach())
+        return torch.cat(losses)
+
+    def _quiet(self, last: bool) -> AbstractContextManager[Any]:
+        """Processes exchange gradients with the last piece only."""
+        if last or self.accelerator is None:
+            return nullcontext()
+        return self.accelerator.no_sync(self.model)
+
+    def _cast(self) -> AbstractContextManager[Any]:
+        precision = self.settings.precision
+        if precision == "float32" or (precision == "auto" and not has_bf16(self.device)):
+            return nullcontext()
+        return torch.autocast(torch.device(self.device).type, torch.bfloat16)
+
+    def follow(self) -> None:
+        """The moving average of the weights takes a step towards them."""
+        decay = min(self.settings.average, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, value in self.network.state_dict().items():
+                self.average[name].lerp_(value, 1 - decay)
+
+    def _account(self, batch: Batch, losses: Tensor) -> None:
+        log_snr, factor = batch.log_snr, batch.factor
+        if self.accelerator is not None:
+            log_snr, losses, factor = (
+                self.accelerator.gather(t.contiguous()) for t in (log_snr, losses, factor)
+            )
+        log_snr, losses, factor = log_snr.cpu(), losses.cpu(), factor.cpu()
+        self.schedule.update(log_snr, losses)
+
+        def running(old: float, new: float, keep: float) -> float:
+            return new if math.isnan(old) else keep * old + (1 - keep) * new
+
+        self.loss = running(self.loss, float((losses * factor).mean()), 0.98)
+        for value, loss in zip(log_snr.tolist(), losses.tolist(), strict=True):
+            self.bands[band_of(value)] = running(self.bands[band_of(value)], loss, 0.995)
