@@ -1,19 +1,19 @@
-"""Loss and gradient over a full scan: ours, PtyRAD's autograd, and the bare FFTs, side by side in one run.
+"""Loss and gradient over a full scan: ours, PtyRAD's autograd, and bare FFTs, side by side.
 
     python benchmarks/gradient.py [--json FILE] [--device cpu] [--repeats 5]
 
-26 × 26 positions, 8 slices, 128² and 64² windows (the paper geometry), float32, intensity misfit. Times are the best of
-the repeats, taken in turn so that other work on the machine hits all alike. The limit is 30 two-dimensional
-transforms a position (15 forward, 15 adjoint), timed with torch at its best batch and with FFTW. Peak memory is
-the rise of the resident set above the imports, each engine in a process of its own.
+26 × 26 positions, 8 slices, 128² and 64² windows (the paper geometry), float32, intensity misfit.
+Times are the best of the repeats, taken in turn so that other work on the machine hits all alike.
+The limit is 30 two-dimensional transforms a position (15 forward, 15 adjoint), timed with torch at
+its best batch and with FFTW. Peak memory is the rise of the resident set above the imports, each
+engine in a process of its own.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -23,16 +23,21 @@ from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/NAME.py`
+from benchmarks import output
+
 POSITIONS, SLICES, FFTS = 676, 8, 30
 
 
-def problem(window: int, engine: str, device: str, stride: int = 1) -> tuple[Callable[[], Any], dict[str, Any]]:
+def problem(
+    window: int, engine: str, device: str, stride: int = 1
+) -> tuple[Callable[[], Any], dict[str, Any]]:
     """One loss-and-gradient evaluation as a callable."""
     import torch
 
+    from napari_mepdiff.physics.engines.ptyrad import PtyRADLikelihood
     from napari_mepdiff.physics.likelihood import Likelihood
     from napari_mepdiff.physics.optics import Optics, probe_from_parameters
-    from napari_mepdiff.physics.ptyrad import PtyRADLikelihood
     from napari_mepdiff.physics.scan import Raster
 
     torch.manual_seed(0)
@@ -40,14 +45,19 @@ def problem(window: int, engine: str, device: str, stride: int = 1) -> tuple[Cal
     volume = torch.rand(SLICES, 64, 64, device=device) * 0.3
     patterns = torch.rand(POSITIONS, window, window) * 32
     common: dict[str, Any] = {
-        "pixel_size": (0.2, 0.2), "slice_thickness": 1.6, "energy": 300.0, "device": device,
+        "pixel_size": (0.2, 0.2),
+        "slice_thickness": 1.6,
+        "energy": 300.0,
+        "device": device,
     }
     shape = (SLICES, 64, 64)
     positions = Raster().positions()
     if engine == "ptyrad":
         like: Any = PtyRADLikelihood(patterns, probe, positions, shape, **common)
     else:
-        like = Likelihood(patterns, probe, positions, shape, propagator="exact", detector_stride=stride, **common)
+        like = Likelihood(
+            patterns, probe, positions, shape, propagator="exact", detector_stride=stride, **common
+        )
 
     def evaluate() -> Any:
         out = like(volume)
@@ -82,8 +92,12 @@ def bare_ffts_fftw(window: int, threads: int) -> Callable[[], Any]:
     plans = []
     for _ in range(threads):
         a = pyfftw.zeros_aligned((1, window, window), dtype="complex64")
-        plans.append([pyfftw.FFTW(a, a, axes=(1, 2), direction=d, flags=("FFTW_MEASURE",))
-                      for d in ("FFTW_FORWARD", "FFTW_BACKWARD")])
+        plans.append(
+            [
+                pyfftw.FFTW(a, a, axes=(1, 2), direction=d, flags=("FFTW_MEASURE",))
+                for d in ("FFTW_FORWARD", "FFTW_BACKWARD")
+            ]
+        )
 
     def work(i: int) -> None:
         forward, inverse = plans[i]
@@ -153,24 +167,35 @@ def memory_of(engine: str, window: int) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path)
+    parser = output.parser(__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=5)
-    args = parser.parse_args()
+    args = output.parse(parser)
     import torch
 
     threads = torch.get_num_threads()
-    out: dict[str, Any] = {k: {} for k in ("ptyrad_over_ours", "ours_over_fft", "ours_over_fftw", "seconds",
-                                           "memory_mb", "memory_ours_over_ptyrad")}
+    out: dict[str, Any] = {
+        k: {}
+        for k in (
+            "ptyrad_over_ours",
+            "ours_over_fft",
+            "ours_over_fftw",
+            "seconds",
+            "memory_mb",
+            "memory_ours_over_ptyrad",
+        )
+    }
     out["device"] = args.device if args.device == "cpu" else torch.cuda.get_device_name()
     out["threads"], out["torch"], out["numpy"] = threads, torch.__version__, np.__version__
     print(f"{POSITIONS} positions, {SLICES} slices, device {out['device']}, {threads} threads\n")
-    head = f"{'window':>8} {'ours':>9} {'PtyRAD':>9} {'30 FFTs torch':>14} {'30 FFTs FFTW':>13} {'PtyRAD/ours':>12}"
+    head = f"{'window':>8} {'ours':>9} {'PtyRAD':>9} {'30 FFTs torch':>14} {'30 FFTs FFTW':>13}"
+    head += f" {'PtyRAD/ours':>12}"
     print(head + f" {'ours/FFT':>9} {'ours/FFTW':>10} {'MB ours':>8} {'MB PtyRAD':>10}")
     for window in (128, 64):
-        jobs = {"ours": problem(window, "ours", args.device)[0],
-                "ptyrad": problem(window, "ptyrad", args.device)[0]}
+        jobs = {
+            "ours": problem(window, "ours", args.device)[0],
+            "ptyrad": problem(window, "ptyrad", args.device)[0],
+        }
         if window == 128:
             jobs["stride2"] = problem(window, "ours", args.device, stride=2)[0]
         batches = (13, 26, 52) if args.device == "cpu" else (52, 169, 676)
@@ -183,22 +208,33 @@ def main() -> None:
         key = str(window)
         out["ptyrad_over_ours"][key] = t["ptyrad"] / t["ours"]
         out["ours_over_fft"][key] = t["ours"] / fft
-        out["seconds"][key] = {"ours": t["ours"], "ptyrad": t["ptyrad"], "fft_torch": fft, "fftw": t.get("fftw")}
+        out["seconds"][key] = {
+            "ours": t["ours"],
+            "ptyrad": t["ptyrad"],
+            "fft_torch": fft,
+            "fftw": t.get("fftw"),
+        }
         memory = [float("nan"), float("nan")]
         if args.device == "cpu":
             out["ours_over_fftw"][key] = t["ours"] / t["fftw"]
             memory = [memory_of(e, window) / 1e6 for e in ("ours", "ptyrad")]
             out["memory_ours_over_ptyrad"][key] = memory[0] / memory[1]
             out["memory_mb"][key] = {"ours": memory[0], "ptyrad": memory[1]}
-        print(f"{window:>7}² {t['ours']:>8.3f}s {t['ptyrad']:>8.3f}s {fft:>13.3f}s {t.get('fftw', np.nan):>12.3f}s "
-              f"{t['ptyrad'] / t['ours']:>12.2f} {t['ours'] / fft:>9.2f} {t['ours'] / t.get('fftw', np.nan):>10.2f} "
-              f"{memory[0]:>8.0f} {memory[1]:>10.0f}")
+        print(
+            f"{window:>7}² {t['ours']:>8.3f}s {t['ptyrad']:>8.3f}s {fft:>13.3f}s "
+            f"{t.get('fftw', np.nan):>12.3f}s "
+            f"{t['ptyrad'] / t['ours']:>12.2f} {t['ours'] / fft:>9.2f} "
+            f"{t['ours'] / t.get('fftw', np.nan):>10.2f} "
+            f"{memory[0]:>8.0f} {memory[1]:>10.0f}"
+        )
         if "stride2" in t:
             out["ptyrad_over_stride2"] = t["ptyrad"] / t["stride2"]
             out["seconds"]["stride2"] = t["stride2"]
-            print(f"{'stride 2':>8} {t['stride2']:>8.3f}s {'':>38} {t['ptyrad'] / t['stride2']:>12.2f}")
-    if args.json:
-        args.json.write_text(json.dumps(out, indent=1) + "\n")
+            print(
+                f"{'stride 2':>8} {t['stride2']:>8.3f}s {'':>38} "
+                f"{t['ptyrad'] / t['stride2']:>12.2f}"
+            )
+    output.write(out, args.json)
 
 
 if __name__ == "__main__":

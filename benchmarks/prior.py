@@ -1,36 +1,39 @@
 """Speed of the prior: one evaluation, one with its vector–Jacobian product, training, rendering.
 
-    python benchmarks/prior.py [--prior compact] [--threads 2] [--device cpu] [--json [FILE]]
+    python benchmarks/prior.py [--prior compact] [--threads 2] [--device cpu] [--json FILE]
 
-8 × 64 × 64 voxels. Evaluations are the best of several, rounds in turn, since machines are noisy; training is a run of some
-seconds with all that belongs to it (stream, renderer, conditions, optimiser).
+8 × 64 × 64 voxels. Evaluations are the best of several, rounds in turn, since machines are noisy;
+training is a run of some seconds with all that belongs to it (stream, renderer, conditions,
+optimiser).
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/NAME.py`
+from benchmarks import output
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = output.parser(__doc__)
     parser.add_argument("--prior", default="compact")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=40.0, help="of training")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--json", nargs="?", const="-", help="write the numbers to this file; without a name, print only them")
-    args = parser.parse_args()
+    args = output.parse(parser)
     import torch
 
     from napari_mepdiff.prior.condition import Condition
-    from napari_mepdiff.prior.crystals import CrystalStream
     from napari_mepdiff.prior.model import Prior
-    from napari_mepdiff.prior.structures import load_structures
-    from napari_mepdiff.prior.trainer import Trainer, TrainSettings
+    from napari_mepdiff.specimen.structures import load_structures
+    from napari_mepdiff.training.settings import TrainSettings
+    from napari_mepdiff.training.step import Trainer
+    from napari_mepdiff.training.stream import CrystalStream
 
     torch.set_num_threads(args.threads)
     prior = Prior.load(args.prior, device=args.device)
@@ -59,23 +62,30 @@ def main() -> None:
     for _ in range(args.rounds + 2):
         for name, call in calls.items():
             best[name] = min(best[name], timed(call))
-    found = {name: 1e3 * seconds / (16 if name == "render_ms" else 1) for name, seconds in best.items()}
-    trainer = Trainer(TrainSettings(network=prior.network.config, batch=args.batch, other_shapes=0.0), training, args.device)
+    found = {
+        name: 1e3 * seconds / (16 if name == "render_ms" else 1) for name, seconds in best.items()
+    }
+    trainer = Trainer(
+        TrainSettings(network=prior.network.config, batch=args.batch, other_shapes=0.0),
+        training,
+        args.device,
+    )
     trainer.advance()
     trainer.advance()
     start, samples = now(), trainer.samples
     while now() - start < args.seconds:
         trainer.advance()
     found["train_samples_per_s"] = (trainer.samples - samples) / (now() - start)
-    found = {k: round(found[k], 3) for k in ("forward_ms", "vjp_ms", "train_samples_per_s", "render_ms")}
-    if args.json == "-":
-        print(json.dumps(found))
-        return
+    found = {
+        k: round(found[k], 3) for k in ("forward_ms", "vjp_ms", "train_samples_per_s", "render_ms")
+    }
     for name, value in found.items():
         print(f"{name:22s} {value:10.3f}")
-    print(f"{prior.network.parameters_count / 1e6:.2f} M parameters, {prior.precision}, {args.threads} threads, {args.device}")
-    if args.json:
-        Path(args.json).write_text(json.dumps(found, indent=1) + "\n")
+    print(
+        f"{prior.network.parameters_count / 1e6:.2f} M parameters, {prior.precision}, "
+        f"{args.threads} threads, {args.device}"
+    )
+    output.write(found, args.json)
 
 
 if __name__ == "__main__":

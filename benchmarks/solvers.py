@@ -1,25 +1,36 @@
 """What the ordinary solvers return on the samples: a table against ground truth.
 
-    python benchmarks/solvers.py [--samples srtio3,cuwo4] [--solvers 'lbfgs;atomic'] [--json FILE] [--csv FILE] [--figure PNG]
+    python benchmarks/solvers.py [--samples srtio3,cuwo4] [--solvers 'lbfgs;atomic'] [--json FILE]
 
 Every row is a full run from nothing with the true probe; seconds are wall time of the run alone.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
-import json
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/NAME.py`
+from benchmarks import output
+
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "lbfgs": ("lbfgs", {}),
     "lbfgs+": ("lbfgs", {"non_negative": True}),
-    "lbfgs+ poisson": ("lbfgs", {"non_negative": True, "misfit": "poisson", "batch": None, "line_search": True,
-                                 "learning_rates": (1.0,), "iterations": 4}),
+    "lbfgs+ poisson": (
+        "lbfgs",
+        {
+            "non_negative": True,
+            "misfit": "poisson",
+            "batch": None,
+            "line_search": True,
+            "learning_rates": (1.0,),
+            "iterations": 4,
+        },
+    ),
     "adam": ("adam", {}),
     "adam+": ("adam", {"non_negative": True, "learning_rate": 2e-3, "iterations": 40}),
     "atomic": ("atomic", {}),
@@ -29,13 +40,14 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = output.parser(__doc__)
     parser.add_argument("--samples", default="srtio3,mos2,litao3,cuwo4")
-    parser.add_argument("--solvers", default="lbfgs;lbfgs+;lbfgs+ poisson;adam+;atomic;atomic, elements")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument(
+        "--solvers", default="lbfgs;lbfgs+;lbfgs+ poisson;adam+;atomic;atomic, elements"
+    )
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--figure", type=Path)
-    args = parser.parse_args()
+    args = output.parse(parser)
     from napari_mepdiff.evaluation.figures import compare_figure
     from napari_mepdiff.evaluation.judge import judge
     from napari_mepdiff.measurement.samples import open_sample
@@ -51,21 +63,32 @@ def main() -> None:
         for name in args.solvers.split(";"):
             solver, fields = RUNS[name]
             if fields.get("elements") == "formula":
-                fields = {**fields, "elements": re.findall("[A-Z][a-z]?", data.provenance["crystal"]["formula"])}
+                fields = {
+                    **fields,
+                    "elements": re.findall("[A-Z][a-z]?", data.provenance["crystal"]["formula"]),
+                }
             start = time.perf_counter()
             *_, frame = solve(problem, SOLVERS[solver].default(**fields))
             seconds = time.perf_counter() - start
             volumes[name] = problem.volume(frame.volume)
             scores[name] = judge(volumes[name], data.truth, data)
-            rows.append({"sample": sample, "solver": name, **scores[name].as_dict(), "seconds": seconds})
+            rows.append(
+                {"sample": sample, "solver": name, **scores[name].as_dict(), "seconds": seconds}
+            )
             s = scores[name]
-            print(f"{sample:16} {name:16} SSIM {s.ssim:.3f} PSNR {s.psnr:5.2f} dB | sum {s.ssim_sum:.3f} {s.psnr_sum:5.2f} dB | "
-                  f"depth corr. {s.depth_correlation or 0:.3f} | in slice {s.atoms_in_slice or 0:.3f} | misfit {s.deviance:.4f} | "
-                  f"{seconds:.0f} s", flush=True)
+            print(
+                f"{sample:16} {name:16} SSIM {s.ssim:.3f} PSNR {s.psnr:5.2f} dB | sum "
+                f"{s.ssim_sum:.3f} {s.psnr_sum:5.2f} dB | "
+                f"depth corr. {s.depth_correlation or 0:.3f} | in slice "
+                f"{s.atoms_in_slice or 0:.3f} | misfit {s.deviance:.4f} | "
+                f"{seconds:.0f} s",
+                flush=True,
+            )
         if args.figure:
-            compare_figure(volumes, args.figure.with_stem(f"{args.figure.stem}_{sample}"), scores, sample)
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+            compare_figure(
+                volumes, args.figure.with_stem(f"{args.figure.stem}_{sample}"), scores, sample
+            )
+    output.write(rows, args.json)
     if args.csv:
         with open(args.csv, "w", newline="") as handle:
             writer = csv.DictWriter(handle, rows[0].keys())

@@ -1,21 +1,19 @@
-"""Watching a run: is the window alive, how soon is a step on the screen, what does watching cost, how soon is there a picture?
+"""Watching a run: is the window alive, how soon is a step on the screen, what does it cost?
 
-    python benchmarks/streaming.py [--json] [--shot shot.png]
+    python benchmarks/streaming.py [--json FILE] [--shot shot.png]
 
-Without a display it runs under Xvfb with software OpenGL. Gaps: time between beats of a 10 ms timer in the GUI thread, less those
-10 ms. Step to screen: from the moment the solver hands a frame over to the swap of the canvas that shows it. Slowdown: seconds a
-step while it is watched in 2D, over seconds a step of the same run in a thread that nobody watches; runs in turn, medians.
-Preview: from Start to the first volume on the screen whose depth sum correlates with the truth by 0.8.
+Without a display it runs under Xvfb with software OpenGL. Gaps: time between beats of a 10 ms timer
+in the GUI thread, less those 10 ms. Step to screen: from the moment the solver hands a frame over
+to the swap of the canvas that shows it. Slowdown: seconds a step while it is watched in 2D, over
+seconds a step of the same run in a thread that nobody watches; runs in turn, medians. Preview: from
+Start to the first volume on the screen whose depth sum correlates with the truth by 0.8.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -29,30 +27,32 @@ except ImportError:  # from a fresh clone: set everything up, and go on in its e
     python = str(ROOT / ".venv" / "bin" / "python")
     os.execv(python, [python, *sys.argv])
 
-from napari_mepdiff.headless import ensure_display  # noqa: E402
+sys.path.insert(0, str(ROOT))  # for `python benchmarks/streaming.py`
+from benchmarks import output  # noqa: E402
+from napari_mepdiff.base.folders import places_of_its_own  # noqa: E402
+from napari_mepdiff.base.headless import ensure_display  # noqa: E402
 
 STEPS = 60
 
 
 def main() -> None:
     """Run all of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print the numbers alone")
+    parser = output.parser(__doc__)
     parser.add_argument("--shot", type=Path, help="write a picture of the window in mid-run")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each kind for the slowdown")
-    args = parser.parse_args()
+    args = output.parse(parser)
     if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
         import shutil
 
         if shutil.which("Xvfb") is None:
             subprocess.run(["make", "display"], cwd=ROOT, check=True)
     ensure_display()
-    folder = tempfile.mkdtemp(prefix="mepdiff-streaming-")
-    os.environ.update(NAPARI_CONFIG=f"{folder}/napari.yaml", MEPDIFF_CONFIG=f"{folder}/last.json",
-                      MEPDIFF_RECOVERY=f"{folder}/runs")
+    folder = places_of_its_own("mepdiff-streaming-")
+    os.environ["NAPARI_CONFIG"] = str(folder / "napari.yaml")
     os.environ.setdefault("QT_API", "pyqt6")
     numbers = Bench(args).measure()
-    print(json.dumps(numbers) if args.json else "\n".join(f"{name:36} {value}" for name, value in numbers.items()))
+    print("\n".join(f"{name:36} {value}" for name, value in numbers.items()))
+    output.write(numbers, args.json)
 
 
 class Beat:
@@ -93,10 +93,12 @@ class Bench:
         self.args = args
         self.viewer = napari.Viewer()
         self.viewer.window.resize(1366, 768)
-        self.docks = show_docks(self.viewer)
+        self.app = QApplication.instance()
+        panels = show_docks(self.viewer)
+        self.spin(60, until=lambda: all(panel.dock is not None for panel in panels))
+        self.docks: list[Any] = [panel.dock for panel in panels]
         raise_dock(self.docks[1])  # the curves are drawn too
         self.workspace = self.docks[0].workspace
-        self.app = QApplication.instance()
         self.beat = Beat()
 
     def spin(self, seconds: float, until: Any = None) -> None:
@@ -118,12 +120,12 @@ class Bench:
         from importlib.metadata import version
 
         session = self.workspace.session
-        self.workspace.open("srtio3")
+        self.workspace.files.open("srtio3")
         self.spin(60, lambda: session.findings is not None)
         self.spin(3)
         preview = self.preview()
         session.change("setup", preview=False)
-        session.change_settings("dps", guidance="paper", elements=(), steps=STEPS)
+        session.change_settings("dps", guidance="newton", elements=(), steps=STEPS)
         self.spin(5, lambda: not self.workspace.jobs.running)
         watched, alone = [], []
         gaps: list[float] = []
@@ -136,11 +138,20 @@ class Bench:
             screen += times
         big = self.big()
         out = {
-            "gui_gap_p99_ms": percentile(gaps, 99), "gui_gap_max_ms": max(gaps), "step_to_screen_ms": percentile(screen, 50),
-            "step_to_screen_p95_ms": percentile(screen, 95), "slowdown": median(watched) / median(alone) - 1,
-            "preview_seconds": preview[0], "preview_end_seconds": preview[1], "seconds_per_step_alone": median(alone),
-            "seconds_per_step_watched": median(watched), "pictures": len(screen), "steps": STEPS * self.args.repeats, **big,
-            "cores": os.cpu_count(), "napari": version("napari"),
+            "gui_gap_p99_ms": percentile(gaps, 99),
+            "gui_gap_max_ms": max(gaps),
+            "step_to_screen_ms": percentile(screen, 50),
+            "step_to_screen_p95_ms": percentile(screen, 95),
+            "slowdown": median(watched) / median(alone) - 1,
+            "preview_seconds": preview[0],
+            "preview_end_seconds": preview[1],
+            "seconds_per_step_alone": median(alone),
+            "seconds_per_step_watched": median(watched),
+            "pictures": len(screen),
+            "steps": STEPS * self.args.repeats,
+            **big,
+            "cores": os.cpu_count(),
+            "napari": version("napari"),
         }
         self.viewer.close()
         return {k: round(v, 4) if isinstance(v, float) else v for k, v in out.items()}
@@ -157,8 +168,11 @@ class Bench:
         begin = time.perf_counter()
 
         def seen(run: Any) -> None:
-            layer = self.workspace.book.layer_of(run)
-            if not first and np.corrcoef(np.asarray(layer.data).sum(axis=0).ravel(), truth)[0, 1] > 0.8:
+            layer = self.workspace.run_layers.layer_of(run)
+            if (
+                not first
+                and np.corrcoef(np.asarray(layer.data).sum(axis=0).ravel(), truth)[0, 1] > 0.8
+            ):
                 first.append(time.perf_counter() - begin)
 
         session.frame_shown.connect(seen)
@@ -192,7 +206,11 @@ class Bench:
         made: dict[int, float] = {}
         waiting: list[int] = []
         times: list[float] = []
-        canvas = self.viewer.window.main_window if hasattr(self.viewer.window, "main_window") else self.docks[0].window()
+        canvas = (
+            self.viewer.window.main_window
+            if hasattr(self.viewer.window, "main_window")
+            else self.docks[0].window()
+        )
         surface = canvas.findChildren(QOpenGLWidget)[0]
         session = self.workspace.session
 
@@ -230,7 +248,7 @@ class Bench:
         surface.frameSwapped.disconnect(swapped)
         out = rate(run.frames.records)
         session.remove_run(run)
-        self.workspace.book.remove(run)
+        self.workspace.run_layers.remove(run)
         return out, gaps, times
 
     def big(self) -> dict[str, float]:
@@ -241,12 +259,14 @@ class Bench:
         import numpy as np
 
         from napari_mepdiff.reconstruction import registry
+        from napari_mepdiff.reconstruction.frame import Frame
         from napari_mepdiff.reconstruction.problem import Problem
-        from napari_mepdiff.reconstruction.stream import Frame
 
         shape = (20, 512, 512)
         base = np.random.default_rng(0).random(shape, dtype=np.float32)
-        problem = replace(Problem.from_data(self.workspace.session.data), shape=shape, slice_thickness=(1.0,) * 20)
+        problem = replace(
+            Problem.from_data(self.workspace.session.data), shape=shape, slice_thickness=(1.0,) * 20
+        )
 
         def frames(_problem: Any, _settings: Any, control: Any, **_: Any) -> Any:
             for step in range(1, 61):
@@ -256,7 +276,10 @@ class Bench:
                 yield Frame(step, 60, np.roll(base, step, axis=1), 1.0, -2.0, 0.2 * step)
 
         out = {}
-        with patch.object(registry, "solve", frames), patch.object(Problem, "from_data", lambda *_a, **_k: problem):
+        with (
+            patch.object(registry, "solve", frames),
+            patch.object(Problem, "from_data", lambda *_a, **_k: problem),
+        ):
             for ndisplay in (2, 3):
                 self.viewer.dims.ndisplay = ndisplay
                 run = self.workspace.start()
@@ -268,7 +291,7 @@ class Bench:
                 self.workspace.runner.stop()
                 self.spin(20, lambda r=run: not r.going_on)
                 self.workspace.session.remove_run(run)
-                self.workspace.book.remove(run)
+                self.workspace.run_layers.remove(run)
         self.viewer.dims.ndisplay = 2
         return out
 

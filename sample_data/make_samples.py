@@ -1,6 +1,6 @@
 """Write the sample files of this folder anew from the crystals beside it (see README.md).
 
-    python sample_data/make_samples.py [name …]
+python sample_data/make_samples.py [name …]
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from napari_mepdiff.measurement.readers.hdf5 import save
+
 from napari_mepdiff.measurement.simulate import Conditions, simulate
-from napari_mepdiff.specimen.crystal import load_crystal
+from napari_mepdiff.specimen.cif import load_crystal
 
 HERE = Path(__file__).parent
 
@@ -21,10 +22,20 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "mos2": ("MoS2", {"zone_axis": "a", "rotation": 20.0, "shift": (0.5, 0.0, 0.0), "seed": 2}),
     "litao3": ("LiTaO3", {"zone_axis": "a", "rotation": 0.0, "shift": (0.2, 0.5, 0.1), "seed": 3}),
     "cuwo4": ("CuWO4", {"zone_axis": "a", "rotation": 5.0, "shift": (0.4, 0.0, 0.0), "seed": 4}),
-    "cuwo4_low_dose": ("CuWO4", {"zone_axis": "a", "rotation": 5.0, "shift": (0.4, 0.0, 0.0), "seed": 4,
-                                 "dose": 1e3}),
-    "cuwo4_extended": ("CuWO4", {"zone_axis": "a", "rotation": 5.0, "shift": (0.4, 0.0, 0.0), "seed": 4,
-                                 "geometry": "extended"}),
+    "cuwo4_low_dose": (
+        "CuWO4",
+        {"zone_axis": "a", "rotation": 5.0, "shift": (0.4, 0.0, 0.0), "seed": 4, "dose": 1e3},
+    ),
+    "cuwo4_extended": (
+        "CuWO4",
+        {
+            "zone_axis": "a",
+            "rotation": 5.0,
+            "shift": (0.4, 0.0, 0.0),
+            "seed": 4,
+            "geometry": "extended",
+        },
+    ),
 }
 
 
@@ -36,7 +47,9 @@ def main() -> None:
         cell.info["source"] = f"crystals/{crystal}.cif"
         path = HERE / f"{name}.h5"
         save(simulate(cell, Conditions(**settings)), path, compression=9)
-        print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, {time.perf_counter() - start:.0f} s")
+        print(
+            f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, {time.perf_counter() - start:.0f} s"
+        )
 
 
 if __name__ == "__main__":
