@@ -1,16 +1,16 @@
-"""Make the pictures of the tutorial and of the docks' pages: a real session on a sample, in both themes, 1366 × 768.
+"""The pictures of the tutorial and the docks' pages: a session on a sample, in both themes.
 
-    python docs/make_pictures.py [--output docs/pictures]
+python docs/make_pictures.py [--output docs/pictures]
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import tempfile
 from pathlib import Path
 
-from napari_mepdiff.headless import ensure_display
+from napari_mepdiff.base.folders import places_of_its_own
+from napari_mepdiff.base.headless import ensure_display
 
 HERE = Path(__file__).parent
 
@@ -21,18 +21,19 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=HERE / "pictures")
     args = parser.parse_args()
     ensure_display()
-    folder = tempfile.mkdtemp(prefix="mepdiff-pictures-")
-    os.environ.update(NAPARI_CONFIG=f"{folder}/napari.yaml", MEPDIFF_CONFIG=f"{folder}/last.json",
-                      MEPDIFF_RECOVERY=f"{folder}/runs")
+    folder = places_of_its_own("mepdiff-pictures-")
+    os.environ["NAPARI_CONFIG"] = str(folder / "napari.yaml")
     os.environ.setdefault("QT_API", "pyqt6")
-    from napari_mepdiff.demo import Demo
     from napari_mepdiff.gui.contributions import raise_dock
+    from napari_mepdiff.gui.demo import Demo
 
     demo = Demo("cuwo4", 60, args.output)
     viewer, docks, workspace, session = demo.viewer, demo.docks, demo.workspace, demo.session
     viewer.window.resize(1366, 768)
 
-    def shot(name: str, dock: str, scroll: float = 0.0, themes: tuple[str, ...] = ("dark", "light")) -> None:
+    def shot(
+        name: str, dock: str, scroll: float = 0.0, themes: tuple[str, ...] = ("dark", "light")
+    ) -> None:
         page = docks[dock]
         raise_dock(page)
         for theme in themes:
@@ -43,13 +44,13 @@ def main() -> None:
             demo.picture(f"{name}_{theme}" if len(themes) > 1 else name)
         viewer.theme = "dark"
 
-    session.change("export", folder=folder)
-    workspace.open("cuwo4")
+    session.change("export", folder=str(folder))
+    workspace.files.open("cuwo4")
     demo.until(lambda: session.findings is not None and not workspace.jobs.running)
-    docks["Data"].pick(8, 11)
+    docks["Data"].look.pick(8, 11)
     demo.wait(1)
     shot("data", "Data")
-    docks["Data"].estimate_rotation()
+    docks["Data"].orientation.estimate_rotation()
     demo.until(lambda: not workspace.jobs.running)
     shot("data_below", "Data", 1.0, ("dark",))
 
@@ -60,7 +61,7 @@ def main() -> None:
     session.change("setup", preview=False)
 
     # steering free voxels
-    session.change_settings("dps", guidance="paper", elements=(), steps=100)
+    session.change_settings("dps", guidance="newton", elements=(), steps=100)
 
     def steer(run: object) -> None:
         step = run.frame.step  # type: ignore[attr-defined]
@@ -81,8 +82,17 @@ def main() -> None:
 
     demo.run(steer)
     # whole atoms
-    session.change_settings("dps", guidance="auto", elements=("Cu", "W", "O"), steps=60, weight=1.0, schedule="shifted-sigmoid")
-    run = demo.run(lambda r: shot("running", "Reconstruct", 0.45, ("dark",)) if r.frame.step == 30 else None)
+    session.change_settings(
+        "dps",
+        guidance="auto",
+        elements=("Cu", "W", "O"),
+        steps=60,
+        weight=1.0,
+        schedule="shifted-sigmoid",
+    )
+    run = demo.run(
+        lambda r: shot("running", "Reconstruct", 0.45, ("dark",)) if r.frame.step == 30 else None
+    )
     compare = docks["Compare"]
 
     def against(reference: str) -> None:
@@ -94,7 +104,7 @@ def main() -> None:
     compare.run()
     demo.until(lambda: compare.found is not None)
     atoms = session.data.truth_atoms["positions"]
-    compare.pick(float(atoms[0][1]), float(atoms[0][2]))
+    compare.depth_profile.pick(float(atoms[0][1]), float(atoms[0][2]))
     shot("compare", "Compare")
     compare.show_sums()
     demo.until(lambda: not workspace.jobs.running)
@@ -104,10 +114,10 @@ def main() -> None:
     demo.until(lambda: not workspace.jobs.running)
     shot("difference", "Compare", 0.0, ("dark",))
     compare.clear()
-    compare.rows_box.setMaximum(25)
-    compare.rows_box.setValue(8)
-    compare.show_patterns()
-    compare.show_spread()
+    compare.patterns.rows_box.setMaximum(25)
+    compare.patterns.rows_box.setValue(8)
+    compare.patterns.show_patterns()
+    compare.spread.show_spread()
     demo.until(lambda: not workspace.jobs.running)
     shot("spread", "Compare", 1.0, ("dark",))
     compare.clear()
@@ -126,8 +136,15 @@ def main() -> None:
 
     kept = run.frames.kept
     part = range(0, len(kept), 2)
-    save_film([run.frames.volume(n) for n in part], args.output / "run.gif", voxel_size=run.problem.voxel_size, width=260,
-              labels=[f"step {kept[n]['step']} of {kept[n]['total']}" for n in part], rate=6, overwrite=True)
+    save_film(
+        [run.frames.volume(n) for n in part],
+        args.output / "run.gif",
+        voxel_size=run.problem.voxel_size,
+        width=260,
+        labels=[f"step {kept[n]['step']} of {kept[n]['total']}" for n in part],
+        rate=6,
+        overwrite=True,
+    )
     viewer.close()
 
 
