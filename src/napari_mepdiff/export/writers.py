@@ -38,15 +38,20 @@ def tiff(volume: Volume, path: Path) -> None:
 
 
 def mrc(volume: Volume, path: Path) -> None:
-    mrcfile = require("mrcfile", "formats", "Writing .mrc files")
+    interpreter = require("mrcfile.mrcinterpreter", "formats", "Writing .mrc files")
     dz, dy, dx = volume.voxel_size
-    with atomic(path) as temporary, mrcfile.new(temporary, overwrite=True) as file:
+    # our own stream: mrcfile leaves its own open where the disk is full
+    with atomic(path) as temporary, temporary.open("w+b") as stream:
+        file = interpreter.MrcInterpreter()
+        file._create_default_attributes()  # as its documentation says of a stream to write to
+        file._iostream = stream
         file.set_data(volume.array)
         file.voxel_size = (dx, dy, dz)
         file.header.origin.x, file.header.origin.y, file.header.origin.z = volume.origin[::-1]
         file.add_label(
             f"napari-mepdiff, {volume.unit.replace('V·Å', 'V Angstrom')}, z=0 at beam entrance"
         )
+        file.close()
 
 
 def npy(volume: Volume, path: Path) -> None:
