@@ -116,6 +116,11 @@ def test_random_sessions_are_played_back_bit_for_bit(measured, prior, tmp_path, 
     mine, theirs = run.record(), read_record(again)
     assert theirs.changes == mine.changes  # those of the solver included
     assert theirs.settings == mine.settings
+    changed = {name for change in mine.change_list() for name in change.settings}
+    assert (
+        set(mine.fixed) == mine.settings.keys() - SOLVERS[solver].live - mine.without_effect.keys()
+    )
+    assert not changed & set(mine.fixed)
     assert theirs.outcome.steps == mine.outcome.steps
     assert theirs.branches == mine.branches
     # by a session, in a thread, from the record of the replay

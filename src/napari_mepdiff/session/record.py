@@ -108,7 +108,17 @@ def machine() -> dict[str, str]:
 
 
 class Record(BaseModel):
-    """One run; see the module."""
+    """One run; see the module.
+
+    Attributes
+    ----------
+    settings : dict
+        As the run began.
+    without_effect : dict
+        Settings that do nothing in this run, each with the reason.
+    fixed : tuple of str
+        Settings that hold from the first step to the last: this solver cannot change them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -119,6 +129,7 @@ class Record(BaseModel):
     recipe: Recipe
     settings: dict[str, Any]
     without_effect: dict[str, str] = {}
+    fixed: tuple[str, ...] = ()
     changes: tuple[dict[str, Any], ...] = ()
     branches: tuple[Branch, ...] = ()
     notes: tuple[str, ...] = ()

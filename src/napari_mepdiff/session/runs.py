@@ -241,13 +241,19 @@ class RunRecord:
                 altered=altered,
                 holds=holds,
             )
+        without = self.control.idle or self.first.idle()
         return Record(
             made_by=self.made_by,
             run=self.name,
             measurement=self.measurement_name,
             recipe=self.recipe,
             settings=self.first.model_dump(mode="json"),
-            without_effect=self.control.idle or self.first.idle(),
+            without_effect=without,
+            fixed=tuple(
+                name
+                for name in type(self.first).model_fields
+                if name not in self.first.live and name not in without
+            ),
             changes=tuple(c.as_json() for c in self.control.changes),
             branches=tuple(self.branches),
             notes=tuple(dict.fromkeys([*self.control.notes, *self.frames.notes])),
