@@ -36,6 +36,17 @@ def test_apples_gpu_is_refused_with_the_reason(apple):
     assert require_device("mps") == "mps"
 
 
+def test_bf16_is_not_taken_where_onednn_may_not_use_it(monkeypatch):
+    """It would be emulated: a step of the prior that takes 0.25 s in float32 took 21."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    for limit, taken in (("", True), ("AVX512_CORE_BF16", True), ("avx2", False)):
+        for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+            monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "DEFAULT")
+            monkeypatch.setenv("DNNL_MAX_CPU_ISA", "DEFAULT")
+            monkeypatch.setenv(name, limit)
+            assert devices.has_bf16("cpu") == taken
+
+
 def test_a_device_that_is_not_there_is_named():
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")

@@ -20,6 +20,11 @@ _DOUBTFUL = {
     )
 }
 
+# limits that oneDNN knows by name and that leave the processor's bf16 instructions unused
+_WITHOUT_BF16 = frozenset(
+    "SSE41 AVX AVX2 AVX2_VNNI AVX2_VNNI_2 AVX512_CORE AVX512_CORE_VNNI".split()
+)
+
 
 @dataclass(frozen=True)
 class Device:
@@ -110,10 +115,13 @@ def on_trial(device: str) -> Iterator[None]:
 
 def has_bf16(device: str) -> bool:
     """Whether bf16 pays there: a processor without its instructions is slower with it than in
-    float32."""
+    float32, and so is one whose oneDNN was told not to use them (``ONEDNN_MAX_CPU_ISA``)."""
     torch = load_torch()
     if device.startswith("cuda"):
         return bool(torch.cuda.is_bf16_supported())
+    limits = (os.environ.get(name, "") for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"))
+    if any(limit.upper() in _WITHOUT_BF16 for limit in limits):
+        return False
     check = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(check()) if check is not None else False
 

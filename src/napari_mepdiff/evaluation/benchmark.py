@@ -28,8 +28,10 @@ def held_out(
     turn.
 
     On one machine they are always the same, electron by electron. On another, where the simulation
-    may differ in its last digits, so may the draw of some electrons: rates that differ by 1e-6
-    moved one pixel in six hundred at 1e6 e/Å², none at 1e3, and the misfit by 1e-4 of itself.
+    may differ in its last digits, so may the draw of some electrons, not their statistics: with
+    rates that differ by 1e-6, one pixel in six hundred changed as a rule at 1e6 e/Å² and once one
+    in seven (a draw that turns out otherwise shifts those behind it), none at 1e3; the misfit
+    moved by 1e-4 of itself at most.
 
     Parameters
     ----------
