@@ -22,7 +22,7 @@ _DOUBTFUL = {
 
 # limits that oneDNN knows by name and that leave the processor's bf16 instructions unused
 _WITHOUT_BF16 = frozenset(
-    "SSE41 AVX AVX2 AVX2_VNNI AVX2_VNNI_2 AVX512_CORE AVX512_CORE_VNNI".split()
+    ["SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"]
 )
 
 
