@@ -302,6 +302,7 @@ def test_patterns_are_used_as_they_were_recorded(small, misfit, stride, dtype):
 
 @pytest.mark.parametrize("shape", [(7, 8), (8, 7), (9, 9), (6, 6)])
 def test_dc_goes_to_the_corner(shape):
+    from napari_mepdiff.physics.engines import passes
     from napari_mepdiff.physics.patterns import Patterns
 
     counts = np.random.default_rng(0).integers(0, 99, (3, *shape)).astype(np.uint8)
@@ -311,6 +312,9 @@ def test_dc_goes_to_the_corner(shape):
     out = np.empty(shape, np.float32)
     data.corner(1, out)
     np.testing.assert_array_equal(out, np.fft.ifftshift(counts[1]))
+    compiled = np.empty(shape, np.float32)
+    passes.to_corner(counts[1], compiled)
+    np.testing.assert_array_equal(compiled, out)
     np.testing.assert_array_equal(data.of(np.array([1]), torch.device("cpu"))[0].numpy(), out)
     n = counts[[0, 2]].astype(float)
     term = np.where(n > 0, n * np.log(np.maximum(n, 1)), 0) - n

@@ -29,6 +29,7 @@ from .engine import Sweep
 from .transforms import Transform
 
 _PLAN_LOCK = threading.Lock()  # FFTW plans one at a time
+_COMPILED = {np.dtype(t) for t in ("u1", "u2", "u4", "i2", "i4", "f4", "f8")}  # types of counts
 _BLOCK_PIXELS = 128 * 128  # of a block of waves: what a core's own cache holds
 
 
@@ -156,12 +157,17 @@ class CpuEngine:
         accumulators: dict[int, NDArray[Any]] = {}
         last = self.model.slices - 1
 
+        compiled = self.data.counts.dtype in _COMPILED
+
         def finish(space: _Workspace, block: slice, thread: int) -> None:
             work = space.work
             v, scratch, counts = space.pixels
             for b, n in enumerate(range(block.start, block.stop)):
                 passes.intensity(work[b], v, self._scale2, background)
-                self.data.corner(index[n], counts)
+                if compiled:
+                    passes.to_corner(self.data.counts[index[n]], counts)
+                else:
+                    self.data.corner(index[n], counts)
                 if misfit == "intensity":
                     losses[n] = passes.misfit_intensity(v, counts, w)
                 elif misfit == "amplitude":

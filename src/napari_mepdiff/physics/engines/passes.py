@@ -15,6 +15,19 @@ _jit = njit(nogil=True, fastmath=True, cache=True, error_model="numpy")
 
 
 @_jit
+def to_corner(pattern: Any, out: Any) -> None:
+    """out = pattern (K, L) with DC moved from (K // 2, L // 2) to the corner."""
+    height, width = out.shape
+    y, x = height // 2, width // 2
+    for i in range(height):
+        row = pattern[i + y if i < height - y else i - (height - y)]
+        for j in range(width - x):
+            out[i, j] = row[j + x]
+        for j in range(width - x, width):
+            out[i, j] = row[j - (width - x)]
+
+
+@_jit
 def modulate(out: Any, a: Any, ry: Any, rx: Any) -> None:
     """out[b] = a · ry[b] · rx[b]: waves (B, M, K, L), a spectrum (M, K, L), factors per row and
     column."""
