@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..base.extras import require
+from ..physics.conversions import to_abtem
 from ..physics.optics import Optics, interaction_parameter
 from ..physics.scan import Raster, canvas_shape
 from ..specimen.atoms import atoms_in
@@ -218,7 +219,7 @@ def diffraction(
     positions : ndarray
         (N, 2), Å, (y, x).
     optics : Optics
-        C10 and C30 go to abTEM under their names, as do the astigmatisms and comas.
+        Its aberrations go to abTEM under their Krivanek names; the edge of the aperture is hard.
     detector : int
         Pixels per side; the window is detector × pixel size.
     geometry : 'paper' or 'extended'
@@ -251,21 +252,11 @@ def diffraction(
         slice_thickness=dz,
         extent=(side * pixel, side * pixel),
     )
-    aberrations = {
-        "C10": optics.overfocus,
-        "C12": optics.C12,
-        "phi12": optics.phi12,
-        "C21": optics.C21,
-        "phi21": optics.phi21,
-        "C23": optics.C23,
-        "phi23": optics.phi23,
-        "C30": optics.C30,
-    }
     probe = abtem.Probe(
         energy=optics.energy * 1e3,
         semiangle_cutoff=optics.semi_angle,
         soft=False,
-        aberrations=aberrations,
+        aberrations=to_abtem(optics),
         gpts=(side, side),
         extent=(side * pixel, side * pixel),
     )

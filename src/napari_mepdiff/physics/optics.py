@@ -1,12 +1,7 @@
 """Wavelength, interaction parameter, aperture and aberrations, and the probe they make.
 
-Units: kV, mrad, Å, Å⁻¹. The aperture phase is exp(−iχ) with
-
-    χ(k, φ) = (2π/λ) · [ ½ (λk)² (C10 + C12 cos 2(φ−φ12))
-                        + ⅓ (λk)³ (C21 cos(φ−φ21) + C23 cos 3(φ−φ23))
-                        + ¼ (λk)⁴ C30 ]
-
-(Kirkland 2010, ch. 2; the notation of Krivanek). **Positive C10 is overfocus** here: the beam
+Units: kV, mrad, Å, Å⁻¹. The aperture phase is exp(−iχ) with χ to fifth order, see
+:mod:`~napari_mepdiff.physics.aberrations`. **Positive C10 is overfocus** here: the beam
 crosses over above the specimen, as in abTEM's ``C10``; PtyRAD's positive ``defocus`` is the
 opposite.
 """
@@ -14,10 +9,14 @@ opposite.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
+
+from .aberrations import CARTESIAN, aberration_basis, to_cartesian, to_polar
+from .aperture import Edge, edge_amplitude, edge_derivatives
 
 # CODATA 2018
 _M0C2_KEV = 510.99895  # electron rest energy
@@ -73,11 +72,31 @@ class Optics(BaseModel):
     C23: float = Field(0.0, title="Threefold astigmatism", description="Å")
     phi23: float = Field(0.0, title="Angle of C23", description="rad")
     C30: float = Field(5000.0, title="Spherical aberration", description="Å (500 nm = 5000 Å)")
+    C32: float = Field(0.0, title="Third-order twofold astigmatism (star)", description="Å")
+    phi32: float = Field(0.0, title="Angle of C32", description="rad")
+    C34: float = Field(0.0, title="Fourfold astigmatism", description="Å")
+    phi34: float = Field(0.0, title="Angle of C34", description="rad")
+    C41: float = Field(0.0, title="Fourth-order coma", description="Å")
+    phi41: float = Field(0.0, title="Angle of C41", description="rad")
+    C43: float = Field(0.0, title="Three-lobe aberration", description="Å")
+    phi43: float = Field(0.0, title="Angle of C43", description="rad")
+    C45: float = Field(0.0, title="Fivefold astigmatism", description="Å")
+    phi45: float = Field(0.0, title="Angle of C45", description="rad")
+    C50: float = Field(0.0, title="Fifth-order spherical aberration", description="Å")
+    C52: float = Field(0.0, title="Fifth-order twofold astigmatism", description="Å")
+    phi52: float = Field(0.0, title="Angle of C52", description="rad")
+    C54: float = Field(0.0, title="Four-lobe aberration", description="Å")
+    phi54: float = Field(0.0, title="Angle of C54", description="rad")
+    C56: float = Field(0.0, title="Sixfold astigmatism", description="Å")
+    phi56: float = Field(0.0, title="Angle of C56", description="rad")
     soft_edge: float = Field(
         0.0,
         ge=0,
         title="Soft aperture edge",
         description="width over which the aperture falls off, mrad",
+    )
+    edge: Edge = Field(
+        "cosine", title="Shape of the soft edge", description="raised cosine, or linear as in abTEM"
     )
 
     @property
@@ -89,6 +108,26 @@ class Optics(BaseModel):
     def k_max(self) -> float:
         """Aperture radius in Å⁻¹."""
         return self.semi_angle * 1e-3 / self.wavelength
+
+    @property
+    def cartesian(self) -> dict[str, float]:
+        """All Cartesian aberration coefficients, Å: C10, C12a, C12b, …"""
+        return to_cartesian({**self.model_dump(), "C10": self.overfocus})
+
+    def with_cartesian(self, changes: Mapping[str, float]) -> Optics:
+        """With Cartesian coefficients replaced (Å); the others stay.
+
+        Raises
+        ------
+        ValueError
+            If a name is not a Cartesian coefficient.
+        """
+        for name in changes:
+            if name not in CARTESIAN:
+                raise ValueError(f"no aberration is called {name!r}: take C10, C12a, C12b, …")
+        polar = to_polar({**self.cartesian, **changes})
+        polar["overfocus"] = polar.pop("C10")
+        return Optics.model_validate({**self.model_dump(), **polar})
 
 
 def frequencies(
@@ -106,27 +145,34 @@ def aberration_phase(optics: Optics, ky: Tensor, kx: Tensor) -> Tensor:
 
     The azimuth φ is measured from +x towards +y.
     """
-    lam = optics.wavelength
-    k2 = ky**2 + kx**2
-    a2 = lam * lam * k2  # squared scattering angle, rad²
-    phi = torch.atan2(ky.expand_as(k2), kx.expand_as(k2))
-    chi = 0.5 * a2 * (optics.overfocus + optics.C12 * torch.cos(2 * (phi - optics.phi12)))
-    chi = chi + a2**1.5 / 3 * (
-        optics.C21 * torch.cos(phi - optics.phi21)
-        + optics.C23 * torch.cos(3 * (phi - optics.phi23))
-    )
-    chi = chi + 0.25 * a2**2 * optics.C30
-    return (2 * math.pi / lam) * chi
+    held = {name: value for name, value in optics.cartesian.items() if value}
+    names = list(held)
+    basis = aberration_basis(names, optics.wavelength, ky, kx)
+    coefficients = torch.tensor([held[n] for n in names], dtype=basis.dtype, device=basis.device)
+    return torch.tensordot(coefficients, basis, dims=1)
 
 
 def aperture(optics: Optics, ky: Tensor, kx: Tensor) -> Tensor:
-    """Amplitude of the condenser aperture, 1 inside and 0 outside; a raised cosine of `soft_edge`
-    mrad."""
+    """Amplitude of the condenser aperture, 1 inside and 0 outside; its edge is `soft_edge` mrad
+    wide.
+
+    abTEM's ``soft=True`` on a square window is ``edge="linear"`` with a soft edge of one pixel of
+    the detector, ``1e3 * wavelength / window`` mrad.
+    """
     angle = optics.wavelength * torch.sqrt(ky**2 + kx**2) * 1e3  # mrad
-    if optics.soft_edge == 0:
-        return (angle <= optics.semi_angle).to(ky.dtype)
-    t = ((angle - optics.semi_angle) / optics.soft_edge + 0.5).clamp(0, 1)
-    return 0.5 * (1 + torch.cos(math.pi * t))
+    return edge_amplitude(angle, optics.semi_angle, optics.soft_edge, optics.edge)
+
+
+def aperture_derivatives(optics: Optics, ky: Tensor, kx: Tensor) -> tuple[Tensor, Tensor]:
+    """Derivatives of :func:`aperture` by `semi_angle` and by `soft_edge`, per mrad.
+
+    Raises
+    ------
+    ValueError
+        If the edge is hard.
+    """
+    angle = optics.wavelength * torch.sqrt(ky**2 + kx**2) * 1e3
+    return edge_derivatives(angle, optics.semi_angle, optics.soft_edge, optics.edge)
 
 
 def probe_from_parameters(
