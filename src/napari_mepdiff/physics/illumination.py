@@ -303,13 +303,19 @@ def _members(s: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
             for n in range(1, last + 1):
                 terms.append(terms[-1] * row / math.sqrt(n))
         single.append(torch.stack(terms))
-    pairs = [(a, b) for a in range(len(single[0])) for b in range(len(single[1])) if a + b <= last]
-    orders = torch.tensor([(*p, c) for p in pairs for c in range(len(single[2]))])
-    orders = orders[orders.sum(1) <= last]
-    members = single[0][orders[:, 0]] * single[1][orders[:, 1]]
-    if len(single[2]) > 1:
-        members *= single[2][orders[:, 2]]
-    else:
-        members *= single[2]
-    matter = members.square() @ share > 1e-2 * _TAIL
-    return orders[matter].to(torch.float64), members[matter]
+    # |g| ≤ 1: what is next to nothing as a product of two stays so as a product of three
+    least = 1e-2 * _TAIL
+    pairs = torch.cartesian_prod(torch.arange(len(single[0])), torch.arange(len(single[1])))
+    pairs = pairs[pairs.sum(1) <= last]
+    product = single[0][pairs[:, 0]] * single[1][pairs[:, 1]]
+    matter = product.square() @ share > least
+    pairs, product = pairs[matter], product[matter]
+    which = torch.cartesian_prod(torch.arange(len(pairs)), torch.arange(len(single[2])))
+    orders = torch.cat([pairs[which[:, 0]], which[:, 1:]], 1)
+    allowed = orders.sum(1) <= last
+    which, orders = which[allowed], orders[allowed]
+    # their powers first: most of the products are never needed
+    power = (product.square() * share) @ single[2].square().T
+    matter = power[which[:, 0], which[:, 1]] > least
+    which, orders = which[matter], orders[matter]
+    return orders.to(torch.float64), product[which[:, 0]] * single[2][which[:, 1]]
