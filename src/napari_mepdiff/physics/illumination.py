@@ -26,12 +26,11 @@ import torch
 from torch import Tensor
 
 from .aberrations import CARTESIAN, aberration_basis
+from .members import coherent_members
 from .optics import Optics, aberration_phase, aperture, aperture_derivatives, frequencies
 
 PARAMETERS = (*CARTESIAN, "semi_angle", "soft_edge", "source_size", "focal_spread")
 """What a probe can be fitted by: Å, but the angles in mrad."""
-
-_TAIL = 1e-5  # share of the power that may be missing from the members
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,7 +241,7 @@ class Illumination:
                 math.pi * self.optics.wavelength * self.focal_spread * (square - middle),
             ]
         )
-        orders, members = _members(s, amplitude_power)
+        orders, members = coherent_members(s, amplitude_power)
         weighted = members * amplitude
         value, vector = torch.linalg.eigh(weighted @ weighted.T)
         top = torch.arange(len(value) - 1, -1, -1)[: self.modes]
@@ -280,42 +279,3 @@ class _Modes:
     coherence: Tensor  # (M, P) mixing @ members
     waves: Tensor  # (M, P) spectra of the modes
     kept: float
-
-
-def _members(s: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
-    """Powers (J, 3) and functions (J, P) of all members but those that hold next to nothing.
-
-    The total order of a pixel is Poisson with mean s²: the members up to the total order that
-    leaves out less than ``_TAIL`` of the power, of these the ones that matter.
-    """
-    mean = s.square().sum(0)
-    share = power / power.sum()
-    left, term, last = 1.0, torch.exp(-mean) * share, 0
-    left -= float(term.sum())
-    while left > _TAIL and last < 60:
-        last += 1
-        term = term * mean / last
-        left -= float(term.sum())
-    single: list[Tensor] = []
-    for row in s:
-        terms = [torch.exp(-0.5 * row.square())]
-        if bool((row != 0).any()):
-            for n in range(1, last + 1):
-                terms.append(terms[-1] * row / math.sqrt(n))
-        single.append(torch.stack(terms))
-    # |g| ≤ 1: what is next to nothing as a product of two stays so as a product of three
-    least = 1e-2 * _TAIL
-    pairs = torch.cartesian_prod(torch.arange(len(single[0])), torch.arange(len(single[1])))
-    pairs = pairs[pairs.sum(1) <= last]
-    product = single[0][pairs[:, 0]] * single[1][pairs[:, 1]]
-    matter = product.square() @ share > least
-    pairs, product = pairs[matter], product[matter]
-    which = torch.cartesian_prod(torch.arange(len(pairs)), torch.arange(len(single[2])))
-    orders = torch.cat([pairs[which[:, 0]], which[:, 1:]], 1)
-    allowed = orders.sum(1) <= last
-    which, orders = which[allowed], orders[allowed]
-    # their powers first: most of the products are never needed
-    power = (product.square() * share) @ single[2].square().T
-    matter = power[which[:, 0], which[:, 1]] > least
-    which, orders = which[matter], orders[matter]
-    return orders.to(torch.float64), product[which[:, 0]] * single[2][which[:, 1]]
