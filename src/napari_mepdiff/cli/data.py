@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .instrument import checked, real_instrument, told_and_true
 from .terminal import free, progress
 from .words import open_data, pair, part, zone
 
@@ -25,7 +26,9 @@ def simulate(
     output: Annotated[Path, typer.Option("-o", "--output", help="HDF5 file to write")],
     zone_axis: Annotated[str, typer.Option(help="a, b, c or indices like 1,1,0")] = "c",
     rotation: Annotated[float, typer.Option(help="in-plane rotation, degrees")] = 0.0,
-    geometry: Annotated[str, typer.Option(help="paper (periodic) or extended")] = "paper",
+    geometry: Annotated[
+        str | None, typer.Option(help="paper (periodic) or extended; extended with an instrument")
+    ] = None,
     slices: Annotated[int, typer.Option(help="slices of the specimen")] = 8,
     slice_thickness: Annotated[float, typer.Option(help="Å")] = 1.6,
     pixel: Annotated[float, typer.Option(help="lateral voxel, Å")] = 0.2,
@@ -43,6 +46,24 @@ def simulate(
     focal_spread: Annotated[float, typer.Option(help="rms, Å")] = 0.0,
     source_size: Annotated[float, typer.Option(help="rms, Å")] = 0.0,
     seed: Annotated[int, typer.Option(help="of noise and vacancies")] = 0,
+    instrument: Annotated[
+        Path | None, typer.Option(help="JSON file with the instrument's errors")
+    ] = None,
+    errors: Annotated[
+        int | None, typer.Option(help="draw the instrument's errors at random with this seed")
+    ] = None,
+    told_overfocus: Annotated[
+        float | None, typer.Option(help="C10 in the logbook, Å; --overfocus is the true one")
+    ] = None,
+    told_thickness: Annotated[float | None, typer.Option(help="Å, in the logbook")] = None,
+    soft_edge: Annotated[
+        bool, typer.Option("--soft-edge", help="aperture with a soft edge")
+    ] = False,
+    jitter: Annotated[float | None, typer.Option(help="rms error of positions, Å")] = None,
+    tilt: Annotated[str | None, typer.Option(help="of the beam, mrad, Y,X")] = None,
+    fine_slice: Annotated[float | None, typer.Option(help="slices as simulated, Å, ≤ 2")] = None,
+    background: Annotated[float | None, typer.Option(help="electrons per pixel")] = None,
+    gain: Annotated[float | None, typer.Option(help="number in the file per electron")] = None,
     overwrite: Annotated[bool, typer.Option(help="replace the output")] = False,
 ) -> None:
     """Record a crystal: 4D-STEM data with ground truth, by abTEM."""
@@ -61,6 +82,30 @@ def simulate(
     else:
         cell = load_crystal(crystal)
         cell.info["source"] = Path(crystal).name
+    own = {
+        "jitter": jitter,
+        "tilt": pair(tilt, "tilt"),
+        "fine_slice": fine_slice,
+        "background": background,
+        "gain": gain,
+        "soft_aperture": soft_edge or None,
+        "overfocus_error": None if told_overfocus is None else told_overfocus - overfocus,
+        "overfocus_rounding": None if told_overfocus is None else 0.0,
+        "thickness_error": None
+        if told_thickness is None
+        else told_thickness - slices * slice_thickness,
+    }
+    device = real_instrument(instrument, errors, own)
+    if device is not None:
+        # with an instrument these are its own
+        moved = {"vibration": vibration, "focal_spread": focal_spread, "source_size": source_size}
+        changed: dict[str, Any] = {name: value for name, value in moved.items() if value}
+        if members > 1:
+            changed["configurations"] = members
+        device = checked(device.model_dump() | changed)
+        vibration = focal_spread = source_size = 0.0
+        members = 1
+    geometry = geometry or ("paper" if device is None else "extended")
     if geometry not in ("paper", "extended"):
         raise typer.BadParameter(f"geometry is paper or extended; got {geometry!r}")
     shape = pair(scan, "scan", int)
@@ -82,6 +127,7 @@ def simulate(
         seed=seed,
         zone_axis=zone(zone_axis),
         rotation=rotation,
+        instrument=device,
     )
     with progress("simulating") as advance:
         data = record(cell, conditions, advance)
@@ -92,6 +138,8 @@ def simulate(
         f"{output.stat().st_size / 1e6:.1f} MB, with ground truth "
         f"{data.truth.shape if data.truth else None}"
     )
+    if data.truth_instrument is not None:
+        print("\n".join(told_and_true(data)))
 
 
 def info(

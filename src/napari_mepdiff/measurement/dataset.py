@@ -43,6 +43,9 @@ class FourDSTEM(Measured):
         The specimen, where it is known (simulations).
     truth_atoms : dict, optional
         ``numbers`` (n,), ``positions`` (n, 3) as (z, y, x) in Å of the truth.
+    truth_instrument : dict, optional
+        What the instrument truly did, where it is known (simulations): ``positions`` (N, 2) in Å on
+        the canvas, ``optics``, and more, see :mod:`.recording`. For evaluation only.
     band_limit : float, optional
         Band limit of the simulation that made the data.
     provenance : dict

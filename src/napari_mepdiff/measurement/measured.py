@@ -36,6 +36,7 @@ class Measured:
     probe: NDArray[np.complex64] | None = None
     truth: Volume | None = None
     truth_atoms: dict[str, NDArray[Any]] | None = None
+    truth_instrument: dict[str, Any] | None = None
     band_limit: float | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     reading: Reading = field(default=None, repr=False, compare=False)  # type: ignore[assignment]
@@ -113,6 +114,10 @@ class Measured:
         if self.calibration.pixel_size is None:
             raise DataError("the detector pixel size is not known; set it in Å⁻¹ or in mrad")
         return tuple(1 / (n * self.calibration.pixel_size) for n in self.detector_shape)  # type: ignore[return-value]
+
+    def without_truth(self) -> Self:
+        """The measurement as a microscope gives it: nothing of what only a simulation knows."""
+        return replace(self, truth=None, truth_atoms=None, truth_instrument=None)
 
     def scan_positions(self) -> NDArray[np.float64]:
         """Positions (N, 2) in Å: those stored, or the regular raster.

@@ -8,82 +8,32 @@ Two geometries:
   extent + window.
 
 The ground truth that comes with the data is the phase volume that was sent through abTEM (at rest,
-where atoms vibrate).
+where atoms vibrate). With :class:`~.instrument.Instrument` the measurement is a real instrument's,
+see :mod:`.recording`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
-from ..base.extras import require
-from ..physics.conversions import to_abtem
 from ..physics.optics import Optics, interaction_parameter
-from ..physics.scan import Raster, canvas_shape
 from ..specimen.atoms import atoms_in
 from ..specimen.kernels import MARGIN
 from ..specimen.lattice import cut_box
 from ..specimen.render import render
 from ..specimen.volume import Volume
+from .conditions import Conditions, layout
 from .dataset import Calibration, FourDSTEM
+from .multislice import box_of, patterns_of, potential_of
+from .recording import Progress, record
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-Progress = Callable[[int, int], None]
-
-
-class Conditions(BaseModel):
-    """How the data are taken. Defaults are the paper's appendix A."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    optics: Optics = Field(default_factory=Optics)
-    scan: Raster = Field(default_factory=Raster)
-    geometry: Literal["paper", "extended"] = Field("paper", title="Geometry")
-    slices: int = Field(8, ge=1, le=1000, title="Slices")
-    voxel_size: tuple[float, float, float] = Field(
-        (1.6, 0.2, 0.2), title="Voxel size", description="Å, (z, y, x)"
-    )
-    field: tuple[int, int] = Field(
-        (64, 64), title="Field of the paper geometry", description="voxels (y, x)"
-    )
-    detector: int = Field(128, ge=16, le=1024, title="Detector pixels", description="per side")
-    dose: float | None = Field(
-        1e6, gt=0, title="Dose", description="e/Å²; none for noise-free intensities"
-    )
-    seed: int = Field(0, title="Seed", description="of noise, vacancies, vibrations")
-    zone_axis: str | tuple[float, float, float] = Field("c", title="Zone axis")
-    rotation: float = Field(0.0, title="In-plane rotation", description="degrees")
-    shift: tuple[float, float, float] = Field(
-        (0.0, 0.0, 0.0), title="Shift", description="Å, (z, y, x)"
-    )
-    vacancies: float = Field(0.01, ge=0, lt=1, title="Vacancies", description="fraction of atoms")
-    members: int = Field(
-        1,
-        ge=1,
-        le=1000,
-        title="Ensemble members",
-        description="frozen-phonon and incoherence configurations averaged",
-    )
-    vibration: float = Field(
-        0.0, ge=0, le=1, title="Vibration", description="rms displacement per axis, Å"
-    )
-    focal_spread: float = Field(
-        0.0, ge=0, title="Focal spread", description="rms, Å; partial temporal coherence"
-    )
-    source_size: float = Field(
-        0.0, ge=0, title="Source size", description="rms, Å; partial spatial coherence"
-    )
-
-    @property
-    def k_max(self) -> float:
-        """Largest recorded frequency along an axis, Å⁻¹."""
-        return 0.5 / self.voxel_size[2]
+__all__ = ["Conditions", "Progress", "diffraction", "simulate"]
 
 
 def simulate(
@@ -98,7 +48,8 @@ def simulate(
     conditions : Conditions
         Geometry, optics, dose, noise.
     progress : callable, optional
-        Called with (members done, members).
+        Called with (members done, members), or with batches where there is an instrument; what it
+        raises ends the work.
 
     Returns
     -------
@@ -112,7 +63,9 @@ def simulate(
         If the conditions contradict each other.
     """
     c = conditions or Conditions()
-    positions, shape = _layout(c)
+    if c.instrument is not None:
+        return record(crystal, c, c.instrument, progress)
+    positions, shape = layout(c)
     size = (c.slices * c.voxel_size[0], shape[0] * c.voxel_size[1], shape[1] * c.voxel_size[2])
     box = cut_box(
         crystal,
@@ -159,7 +112,7 @@ def simulate(
         data = fractions.astype(np.float32)
     ny, nx = c.scan.shape
     window = c.detector * c.voxel_size[2]
-    settings = c.model_dump(mode="json")
+    settings = c.model_dump(mode="json", exclude={"instrument"})
     return FourDSTEM(
         data.reshape(ny, nx, c.detector, c.detector),
         Calibration(
@@ -188,21 +141,6 @@ def simulate(
     )
 
 
-def _layout(c: Conditions) -> tuple[NDArray[np.float64], tuple[int, int]]:
-    """Positions in Å on the canvas, and the canvas in pixels."""
-    positions = c.scan.positions()
-    if c.voxel_size[1] != c.voxel_size[2]:
-        raise ValueError("abTEM patterns are simulated on square pixels; give dy = dx")
-    if c.geometry == "paper":
-        if c.detector % c.field[0] or c.detector % c.field[1]:
-            raise ValueError(
-                f"the detector ({c.detector} px) must be a multiple of the periodic field {c.field}"
-            )
-        return positions, c.field
-    shape, positions = canvas_shape(positions, c.voxel_size[1:], (c.detector, c.detector))
-    return positions, shape
-
-
 def diffraction(
     volume: Volume,
     positions: NDArray[np.float64],
@@ -219,7 +157,7 @@ def diffraction(
     positions : ndarray
         (N, 2), Å, (y, x).
     optics : Optics
-        Its aberrations go to abTEM under their Krivanek names; the edge of the aperture is hard.
+        C10 and C30 go to abTEM under their names, as do the astigmatisms and comas.
     detector : int
         Pixels per side; the window is detector × pixel size.
     geometry : 'paper' or 'extended'
@@ -232,51 +170,23 @@ def diffraction(
     ndarray
         float64 (N, detector, detector), DC at detector // 2.
     """
-    abtem = require("abtem", "simulate", "Simulating recordings")
     dz, pixel, _ = volume.voxel_size
     depth, height, width = volume.shape
     phase = volume.to_unit("rad").array
-    offset = np.zeros(2, dtype=int)
+    offset = (0, 0)
     if geometry == "paper":
-        stride, side = 1, detector
+        side = detector
         phase = np.tile(phase, (1, side // height, side // width))
     else:
-        stride = int(np.ceil((max(height, width) + 16) / detector))
-        side = stride * detector
-        offset = np.array([(side - height) // 2, (side - width) // 2])
+        side, offset = box_of((height, width), detector)
         padded = np.zeros((depth, side, side), np.float32)
         padded[:, offset[0] : offset[0] + height, offset[1] : offset[1] + width] = phase
         phase = padded
-    potential = abtem.PotentialArray(
-        np.ascontiguousarray((phase / interaction_parameter(optics.energy)).transpose(0, 2, 1)),
-        slice_thickness=dz,
-        extent=(side * pixel, side * pixel),
+    return patterns_of(
+        potential_of(phase, pixel, dz, interaction_parameter(optics.energy)),
+        positions + np.array(offset) * pixel,
+        optics,
+        side=side,
+        pixel=pixel,
+        detector=detector,
     )
-    probe = abtem.Probe(
-        energy=optics.energy * 1e3,
-        semiangle_cutoff=optics.semi_angle,
-        soft=False,
-        aberrations=to_abtem(optics),
-        gpts=(side, side),
-        extent=(side * pixel, side * pixel),
-    )
-    xy = (positions + offset * pixel)[:, ::-1]
-    middle = (side // 2 - stride * (detector // 2), stride)
-    out = np.empty((len(positions), detector, detector))
-    with abtem.config.set({"diagnostics.progress_bar": False, "precision": "float32"}):
-        for start in range(0, len(xy), 64):
-            scan = abtem.CustomScan(xy[start : start + 64])
-            waves: Any = probe.multislice(potential, scan=scan, lazy=False)
-            patterns = waves.diffraction_patterns(
-                max_angle=None, parity="same", fftshift=True
-            ).array
-            patterns = np.asarray(patterns, dtype=np.float64).transpose(0, 2, 1)
-            out[start : start + 64] = patterns[:, middle[0] :: middle[1], middle[0] :: middle[1]][
-                :, :detector, :detector
-            ]
-        free = probe.build(abtem.CustomScan(np.array([[side * pixel / 2] * 2])), lazy=False)
-        vacuum = np.asarray(
-            free.diffraction_patterns(max_angle=None, parity="same").array, dtype=np.float64
-        )
-    out *= stride**2 / vacuum.sum()
-    return out

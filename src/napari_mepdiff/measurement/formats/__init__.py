@@ -71,6 +71,7 @@ def open_4dstem(
     axes: str | None = None,
     calibration: dict[str, Any] | None = None,
     hash_input: bool = True,
+    truth: bool = True,
 ) -> FourDSTEM:
     """Open a 4D-STEM file; the patterns stay on disk.
 
@@ -89,6 +90,9 @@ def open_4dstem(
         the file says.
     hash_input : bool
         Put the file's fingerprint into the provenance.
+    truth : bool
+        Keep what only a simulation knows (specimen, atoms, what the instrument did); False gives
+        the measurement as a microscope would.
 
     Raises
     ------
@@ -121,6 +125,8 @@ def open_4dstem(
             f"{path.name} cannot be read as {kind}: {_short(error)}; it is damaged or not what it "
             "claims to be"
         ) from error
+    if not truth:
+        data = data.without_truth()
     source: dict[str, Any] = {"file": path.name, "format": kind}
     if calibration:
         before = data.provenance

@@ -5,7 +5,8 @@ Version 1 (all but ``patterns``, ``checksums`` and ``header`` may be absent)::
     /                  attrs: format b"mepdiff-4dstem", version, seal (SHA-256 of all but the
                        patterns)
     /header            UTF-8 JSON as bytes: calibration, optics, boundary, canvas (H, W),
-                       band_limit, provenance, truth {unit, voxel_size (Å), energy (kV), provenance}
+                       band_limit, provenance, truth {unit, voxel_size (Å), energy (kV),
+                       provenance}, truth_instrument (all but its positions)
     /patterns          (Ny, Nx, Ky, Kx), counts or electrons, DC at (Ky // 2, Kx // 2)
     /checksums         (Ny, Nx) uint32, CRC-32 of each pattern's bytes; checked whenever one is read
     /positions         (N, 2) float64, Å, (y, x)
@@ -13,6 +14,7 @@ Version 1 (all but ``patterns``, ``checksums`` and ``header`` may be absent)::
     /probe             (M, Ky, Kx) complex64, centred
     /truth             (D, H, W) float32
     /truth_atoms/numbers, positions      (n,), (n, 3) as (z, y, x) in Å
+    /truth_positions   (N, 2) float64, Å, (y, x): where the probe truly was
 """
 
 from __future__ import annotations
@@ -113,6 +115,10 @@ def save(data: FourDSTEM, path: str | Path, compression: int = 4) -> None:
             group = file.create_group("truth_atoms")
             for name, values in data.truth_atoms.items():
                 group.create_dataset(name, data=values)
+        if data.truth_instrument is not None:
+            known = dict(data.truth_instrument)
+            file.create_dataset("truth_positions", data=np.asarray(known.pop("positions"), float))
+            header["truth_instrument"] = known
         text = json.dumps(plain(header), default=str, ensure_ascii=False).encode()
         file.create_dataset("header", data=np.frombuffer(text, np.uint8))
         file.attrs["seal"] = np.bytes_(_seal(file))
@@ -226,6 +232,9 @@ def read(file: h5py.File, name: str) -> FourDSTEM:
         atoms = {k: file["truth_atoms"][k][...] for k in ("numbers", "positions")}
         if atoms["positions"].shape != (len(atoms["numbers"]), 3):
             raise ReadError(f"{name}: atoms and their positions do not fit together")
+    instrument = header.get("truth_instrument")
+    if instrument is not None:
+        instrument["positions"] = file["truth_positions"][...]
     optional = {k: file[k][...] if k in file else None for k in ("positions", "mask", "probe")}
     if any(v is not None and not np.isfinite(v).all() for v in optional.values()):
         raise ReadError(f"{name}: positions, mask or probe contain NaN or infinite values")
@@ -242,6 +251,7 @@ def read(file: h5py.File, name: str) -> FourDSTEM:
         canvas=None if canvas is None else (int(canvas[0]), int(canvas[1])),
         truth=truth,
         truth_atoms=atoms,
+        truth_instrument=instrument,
         band_limit=limit,
         provenance=header["provenance"],
         **optional,  # type: ignore[arg-type]

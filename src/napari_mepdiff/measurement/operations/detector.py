@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 from ..calibration import DataError
 from .derived import Data, changed, noted, summable
 
-_OTHER_PIXELS: dict[str, Any] = {"probe": None, "truth": None, "truth_atoms": None}
+_OTHER_PIXELS: dict[str, Any] = {
+    "probe": None,
+    "truth": None,
+    "truth_atoms": None,
+    "truth_instrument": None,
+}
 
 
 def crop_detector(self: Data, size: int) -> Data:

@@ -142,6 +142,7 @@ def transpose_scan(self: Data) -> Data:
         canvas=None if self.canvas is None else self.canvas[::-1],
         truth=None,
         truth_atoms=None,
+        truth_instrument=None,
     )
 
 
@@ -154,5 +155,5 @@ def _turn(degrees: float) -> NDArray[np.float64]:
 def _without_canvas(self: Measured) -> dict[str, Any]:
     """An extended specimen's canvas and truth end where the windows of the scan end."""
     if self.boundary == "periodic":
-        return {}
-    return {"canvas": None, "truth": None, "truth_atoms": None}
+        return {"truth_instrument": None}  # its positions are those of the whole scan
+    return {"canvas": None, "truth": None, "truth_atoms": None, "truth_instrument": None}
