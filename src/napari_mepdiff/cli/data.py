@@ -152,8 +152,21 @@ def info(
     image: Annotated[
         Path | None, typer.Option(help="write PACBED, bright and dark field to this picture")
     ] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="estimate disk, gain, rotation and defocus")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="with --estimate: print the estimates as JSON only")
+    ] = False,
 ) -> None:
     """What a file holds, its calibration, and what is wrong with it."""
+    if as_json and not estimate:
+        raise typer.BadParameter("--json goes with --estimate")
+    if as_json:
+        from .estimates import print_estimates
+
+        print_estimates(open_data(file, scan, dataset), as_json=True)
+        return
     from rich.console import Console
     from rich.table import Table
 
@@ -195,7 +208,7 @@ def info(
     for row in rows:
         table.add_row(*row)
     console.print(table)
-    if quick:
+    if quick and not estimate:
         return
     from ..measurement.checks import validate
     from ..measurement.detectors import find_disk, summary
@@ -219,6 +232,10 @@ def info(
         )
     if not found:
         console.print("[green]nothing wrong was found[/]")
+    if estimate:
+        from .estimates import print_estimates
+
+        print_estimates(data)
     if image is not None:
         from ..evaluation.figures import data_figure
 

@@ -1,0 +1,75 @@
+"""Told and estimated values of the microscope in one table, or as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..measurement.dataset import FourDSTEM
+    from ..microscope.estimate import Estimate
+
+
+def print_estimates(data: FourDSTEM, as_json: bool = False) -> None:
+    """Estimate, with progress on the terminal (Ctrl-C ends it), and print.
+
+    Raises
+    ------
+    DataError
+        If the patterns cannot be used.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from ..microscope.estimate import estimate
+
+    with Progress(console=Console(file=sys.stderr), transient=True) as bar:
+        task = bar.add_task("estimating", total=1.0)
+        found = estimate(data, lambda done: bar.update(task, completed=done))
+    if as_json:
+        print(json.dumps(found.as_dict(), ensure_ascii=False, indent=2))
+        return
+    _print(found)
+
+
+def _print(found: Estimate) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title="The microscope, by the patterns", title_justify="left")
+    for head in ("", "told", "estimated", "unit", "verdict"):
+        table.add_column(head, justify="right" if head in ("told", "estimated") else "left")
+    for v in found.values:
+        told = "–" if v.told is None else f"{v.told:.5g}"
+        table.add_row(v.name, told, _with_error(v.value, v.error), v.unit, v.verdict)
+    console.print(table)
+    if found.orientations:
+        table = Table(title="Detector against scan", title_justify="left")
+        for head in ("detector", "rotation", "C10 (Å)", "rest of curl", "verdict"):
+            table.add_column(head)
+        for o in found.orientations:
+            other = o.other
+            table.add_row(
+                o.name,
+                "–" if o.rotation is None else f"{o.rotation:.1f}° or {other.rotation:.1f}°",
+                "–" if o.C10 is None else f"{o.C10:.4g} or {other.C10:.4g}",
+                "–" if o.curl is None else f"{o.curl:.2f}",
+                o.verdict,
+            )
+        console.print(table)
+    for note in found.notes:
+        console.print(f"[yellow]note: {note}[/]", soft_wrap=True)
+
+
+def _with_error(value: float | None, error: float | None) -> str:
+    """A number to the digits that its error leaves: 120.8 ± 1.3."""
+    if value is None:
+        return "not known"
+    if not error:
+        return f"{value:.5g}"
+    from math import floor, log10
+
+    digits = max(0, 1 - floor(log10(error)))
+    return f"{value:.{min(digits, 9)}f} ± {error:.{min(digits, 9)}f}"
