@@ -1,0 +1,200 @@
+"""Measurements with honest errors: ours and PtyRAD's reconstruction of the same data, judged.
+
+    python benchmarks/experiment.py [--files A.h5 B.h5 | --draw 6 --folder DIR]
+                                    [--ptyrad PYTHON] [--iterations 30] [--json FILE]
+
+The measurements are made by abTEM with an instrument drawn at random (``mepdiff simulate
+--errors``), or taken from files that it wrote. Solvers see what was told; the truth judges: depth
+sum within the scanned field after the best affine map, positions beyond one. PtyRAD runs in the
+Python that ``--ptyrad`` names, with its own template's settings, three modes and non-negative
+phase.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/NAME.py`
+from benchmarks import output
+
+if TYPE_CHECKING:
+    from napari_mepdiff.measurement.dataset import FourDSTEM
+
+MODES = 3
+
+
+def main() -> None:
+    """Make or open the measurements, reconstruct, judge, print."""
+    parser = output.parser(__doc__)
+    parser.add_argument("--files", nargs="*", type=Path, default=[])
+    parser.add_argument("--draw", type=int, default=0, help="measurements to simulate")
+    parser.add_argument("--folder", type=Path, help="where drawn measurements are kept")
+    parser.add_argument("--ptyrad", help="a Python with PtyRAD 1.0 whose solver runs")
+    parser.add_argument("--iterations", type=int, default=30, help="passes of each solver")
+    args = output.parse(parser)
+    folder = args.folder or Path(tempfile.mkdtemp())
+    files = list(args.files) + [drawn(seed, folder) for seed in range(args.draw)]
+    if not files:
+        parser.error("name measurements (--files), or draw some (--draw 6)")
+    rows = []
+    for path in files:
+        row = {"measurement": path.name, "ours": ours(path, args.iterations)}
+        if args.ptyrad:
+            row["ptyrad"] = ptyrad(path, args.iterations, args.ptyrad)
+        rows.append(row)
+        for name in ("ours", "ptyrad"):
+            if name in row:
+                print(f"{path.name:24s} {name:7s}", row[name], flush=True)
+    output.write(rows, args.json)
+
+
+def drawn(seed: int, folder: Path) -> Path:
+    """A measurement of one of four specimens with everything drawn from the seed; made once."""
+    import numpy as np
+
+    from napari_mepdiff.measurement.formats.own import save
+    from napari_mepdiff.measurement.instrument import Instrument
+    from napari_mepdiff.measurement.simulate import Conditions, simulate
+    from napari_mepdiff.physics.optics import Optics
+    from napari_mepdiff.physics.scan import Raster
+    from napari_mepdiff.specimen import crystals
+
+    path = folder / f"drawn_{seed}.h5"
+    if path.exists():
+        return path
+    rng = np.random.default_rng([seed, 11])
+    thickness = float(rng.uniform(10, 120))
+    kind = ("srtio3", "doped", "interface", "bilayer")[seed % 4]
+    energy, angle = (80.0, 24.0) if kind == "bilayer" else (300.0, 21.4)
+    thickness = 12.8 if kind == "bilayer" else thickness
+    crystal = {
+        "srtio3": lambda: crystals.srtio3(),
+        "doped": lambda: crystals.doped_srtio3((40, 8, 8), "La", thickness / 2)[0],
+        "interface": lambda: crystals.interface(crystals.srtio3(), crystals.srtio3()),
+        "bilayer": lambda: crystals.bilayer(),
+    }[kind]()
+    slices = max(1, round(thickness / 9.6)) if thickness > 20 else 8
+    conditions = Conditions(
+        optics=Optics(energy=energy, semi_angle=angle),
+        scan=Raster(shape=(32, 32), step=(0.4, 0.4)),
+        geometry="extended",
+        slices=slices,
+        voxel_size=(thickness / slices, 0.2, 0.2),
+        dose=float(10 ** rng.uniform(4.5, 6)),
+        seed=seed,
+        vacancies=0.0,
+        instrument=Instrument.drawn(seed, configurations=6, vibration=0.08, fine_slice=2.0),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    save(simulate(crystal, conditions), path)
+    return path
+
+
+def ours(path: Path, iterations: int) -> dict[str, Any]:
+    """The solver `refine` with positions, from what the file tells."""
+    import numpy as np
+
+    from napari_mepdiff.measurement.formats import open_4dstem
+    from napari_mepdiff.reconstruction.frame import RefineInfo
+    from napari_mepdiff.reconstruction.ordinary.refine import RefineSettings
+    from napari_mepdiff.reconstruction.problem import Problem
+    from napari_mepdiff.reconstruction.registry import solve
+
+    data = open_4dstem(path, truth=False)
+    slices, thickness = told(data)
+    settings = RefineSettings(iterations=iterations, position_rate=0.002)
+    problem = Problem.from_data(
+        data, slices=slices, slice_thickness=thickness, modes=MODES, margin=settings.position_room()
+    )
+    start = time.perf_counter()
+    frames = list(solve(problem, settings))
+    seconds = time.perf_counter() - start
+    info = frames[-1].info
+    assert isinstance(info, RefineInfo)
+    places = info.positions + np.array(problem.origin[1:])
+    found = judged(path, frames[-1].volume.sum(axis=0), problem.origin[1:], places)
+    return found | {"misfit": round(frames[-1].loss, 3), "seconds": round(seconds, 1)}
+
+
+def ptyrad(path: Path, iterations: int, python: str) -> dict[str, Any]:
+    """PtyRAD from the same, in its own Python."""
+    import numpy as np
+
+    from napari_mepdiff.measurement.formats import open_4dstem
+
+    data = open_4dstem(path, truth=False)
+    slices, thickness = told(data)
+    optics = data.illumination()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        np.save(folder / "patterns.npy", data.counts(8 << 30).astype(np.float32))
+        asked = {
+            "energy": optics.energy,
+            "semi_angle": optics.semi_angle,
+            "overfocus": optics.overfocus,
+            "C30": optics.C30,
+            "pixels": data.detector_shape[0],
+            "pixel_size": data.real_pixel[0],
+            "scan": data.scan_shape,
+            "step": data.calibration.scan_step[0],  # type: ignore[index]
+            "modes": MODES,
+            "slices": slices,
+            "slice_thickness": thickness,
+            "iterations": iterations,
+        }
+        (folder / "asked.json").write_text(json.dumps(asked))
+        script = Path(__file__).with_name("experiment_ptyrad.py")
+        done = subprocess.run([python, str(script), name], capture_output=True, text=True)
+        if done.returncode:
+            return {"failed": done.stderr[-400:]}
+        with np.load(folder / "found.npz") as found:
+            phase, places, seconds = found["phase"], found["positions"], float(found["seconds"])
+    # its canvas begins elsewhere; the middles of the told and the found scan agree
+    origin = data.scan_positions().mean(axis=0) - places.mean(axis=0)
+    judgement = judged(path, phase.sum(axis=0), origin, places + origin)
+    return judgement | {"seconds": round(seconds, 1)}
+
+
+def told(data: FourDSTEM) -> tuple[int, float]:
+    """Slices and their thickness in Å for a specimen of the told thickness."""
+    thickness = data.calibration.thickness
+    assert thickness is not None
+    slices = max(1, round(thickness / (9.6 if thickness > 20 else 1.6)))
+    return slices, thickness / slices
+
+
+def judged(path: Path, picture: Any, origin: Any, places: Any) -> dict[str, float]:
+    """Depth sum and positions against the truth of the file."""
+    import numpy as np
+    from scipy.ndimage import shift as moved
+
+    from napari_mepdiff.evaluation.registration import beyond_affine, register
+    from napari_mepdiff.measurement.formats import open_4dstem
+
+    data = open_4dstem(path)
+    assert data.truth is not None
+    assert data.truth_instrument is not None
+    truth, pixel = data.truth.array.sum(axis=0), data.truth.voxel_size[1]
+    true = np.asarray(data.truth_instrument["positions"])
+    low, high = (true / pixel).min(axis=0).astype(int), (true / pixel).max(axis=0).astype(int) + 1
+    # onto the truth's canvas: as large, and beginning at the same place
+    off = (np.asarray(origin) - np.asarray(data.truth.origin[1:])) / pixel
+    side = max(*truth.shape, *picture.shape) + 2 * (int(np.abs(off).max()) + 1)
+    wide = np.zeros((side, side))
+    wide[: picture.shape[0], : picture.shape[1]] = picture
+    laid = moved(wide, off, order=1)[: truth.shape[0], : truth.shape[1]]
+    field = (slice(low[0], high[0]), slice(low[1], high[1]))
+    return {
+        "sum_correlation": round(register(laid, truth, field).correlation, 3),
+        "position_rms": round(beyond_affine(places, true), 4),
+    }
+
+
+if __name__ == "__main__":
+    main()
