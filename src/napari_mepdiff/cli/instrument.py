@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import typer
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ def told_and_true(data: FourDSTEM) -> list[str]:
     assert data.positions is not None
     true, i = known["optics"], known["instrument"]
     away = known["positions"] - data.positions
-    off = float(np.sqrt((away**2).mean()))
+    off = float((away**2).mean() ** 0.5)
     told_thickness = data.calibration.thickness
     lines = [
         "told, and true:",
