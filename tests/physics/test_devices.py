@@ -91,6 +91,17 @@ def test_mask_and_band_limit_go_along(gpu, options):
         _is(like.data.weight, like.weight.shape, torch.float32)
 
 
+def test_gaps_can_be_replaced_and_refined(gpu):
+    like = _likelihood(band_limit=2 / 3)
+    like.set_gaps([2.0, 2.4], (3.0, -4.0))
+    for h in like.model.propagators:
+        _is(h, (WINDOW, WINDOW), torch.complex64)
+    found = like.gradients(torch.zeros(like.shape), gaps=True)
+    _is(found.volume, like.shape, torch.float32)
+    _is(found.thickness, (SLICES - 1,), torch.float64, "cpu")
+    _is(found.tilt, (2,), torch.float64, "cpu")
+
+
 def test_patterns_that_do_not_fit_there_go_part_by_part(gpu):
     like = _likelihood(misfit="amplitude", memory=N * WINDOW * WINDOW * 4)
     assert like.data._near is None

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.extras import require
-from ..physics.conversions import to_abtem
+from ..physics.conversions import tilt_to_abtem, to_abtem
 from ..physics.optics import Optics
 
 BATCH = 64
@@ -62,7 +62,7 @@ def patterns_of(
     """
     abtem = require("abtem", "simulate", "Simulating recordings")
     stride = side // detector
-    more: dict[str, Any] = {"tilt": (tilt[1], tilt[0])} if any(tilt) else {}
+    more: dict[str, Any] = {"tilt": tilt_to_abtem(tilt)} if any(tilt) else {}
     probe = abtem.Probe(
         energy=optics.energy * 1e3,
         semiangle_cutoff=optics.semi_angle,

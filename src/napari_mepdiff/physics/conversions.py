@@ -8,6 +8,11 @@ Azimuths run from +x (columns) towards +y (rows). abTEM's arrays are (x, y), so 
 transposed with respect to ours and the azimuths are the same. py4DSTEM's are (rows, columns) with
 φ = arctan2(rows, columns), the same again (``ComplexProbe.polar_coordinates`` and ``evaluate_chi``
 in its ``process/phase/utils.py``; read, not run).
+
+The tilt of the beam is (y, x) in mrad here, in the sense of :mod:`.propagation`: abTEM's, whose
+pair is (x, y). PtyRAD's ``obj_tilts`` are (y, x) in mrad of the *object*, and its factor exp(+2πi t
+k·tan θ) moves the wave by −t tan θ (``PtychoModel.get_propagators`` in its
+``core/models/ptycho.py``): the same geometry has the opposite sign.
 """
 
 from __future__ import annotations
@@ -130,6 +135,21 @@ def from_ptyrad(aberrations: Mapping[str, float], start: Optics) -> Optics:
             "not both"
         )
     return _with_polar(polar, start).with_cartesian(cartesian)
+
+
+def tilt_to_abtem(tilt: tuple[float, float]) -> tuple[float, float]:
+    """What ``abtem.Probe(tilt=…)`` takes, (x, y) in mrad, of a beam tilt (y, x) in mrad."""
+    return tilt[1], tilt[0]
+
+
+def tilt_to_ptyrad(tilt: tuple[float, float]) -> tuple[float, float]:
+    """PtyRAD's ``obj_tilts``, (y, x) in mrad, of a beam tilt (y, x) in mrad."""
+    return -tilt[0], -tilt[1]
+
+
+def tilt_from_ptyrad(obj_tilt: tuple[float, float]) -> tuple[float, float]:
+    """Beam tilt (y, x) in mrad, of one row of PtyRAD's ``obj_tilts``."""
+    return -obj_tilt[0], -obj_tilt[1]
 
 
 def _with_polar(polar: Mapping[str, float], start: Optics) -> Optics:

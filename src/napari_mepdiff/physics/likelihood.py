@@ -192,6 +192,27 @@ class Likelihood:
         self._places = _places(positions)
         self.model.windows = self._windows(self.model.windows.window)
 
+    @property
+    def thickness(self) -> tuple[float, ...]:
+        """Thickness of each gap between slices in Å, (D − 1)."""
+        return self.model.gaps.thickness
+
+    @property
+    def tilt(self) -> tuple[float, float]:
+        """Tilt of the beam (y, x) in mrad; see :mod:`.propagation`."""
+        return self.model.gaps.tilt
+
+    def set_gaps(
+        self, thickness: float | Sequence[float] | None = None, tilt: Sequence[float] | None = None
+    ) -> None:
+        """Replace slice thickness (Å) and beam tilt (y, x) in mrad; what is None stays.
+
+        See :meth:`.multislice.Multislice.set_gaps`.
+        """
+        self.model.set_gaps(thickness, tilt)
+        if "engine" in self.__dict__:
+            self.engine.renew_gaps()
+
     # ---- evaluation ------------------------------------------------------------------------------
     def __call__(self, volume: Tensor, batch: Batch = None) -> tuple[float, Tensor]:
         """Loss and ∂L/∂x.
@@ -226,16 +247,30 @@ class Likelihood:
         volume_gradient: bool = True,
         probe: bool = False,
         positions: bool = False,
+        gaps: bool = False,
     ) -> Gradients:
-        """Loss and any of the gradients with respect to volume, probe and positions, in one
-        sweep."""
+        """Loss and any of the gradients with respect to volume, probe, positions and gaps
+        (thickness and tilt), in one sweep.
+
+        Raises
+        ------
+        ValueError
+            If the gradient by gaps is asked for and there is a single slice.
+        """
         index = self.index(batch)
+        if gaps and self.model.slices == 1:
+            raise ValueError("a single slice has no gap: no gradient by thickness and tilt")
         free, canvas = self.model.transmission(self._volume(volume))
         self.engine.poll = self.poll
         sweep = self.engine.sweep(
-            canvas, self.spectrum, index, volume=volume_gradient, waves=probe or positions
+            canvas,
+            self.spectrum,
+            index,
+            volume=volume_gradient,
+            waves=probe or positions,
+            gaps=gaps,
         )
-        of_probe = of_positions = of_volume = None
+        of_probe = of_positions = of_volume = of_thickness = of_tilt = None
         if sweep.waves is not None:
             fraction = self.model.windows.fraction[index]
             of_probe, of_positions = self.model.probe_gradients(
@@ -243,7 +278,11 @@ class Likelihood:
             )
         if sweep.volume is not None:
             of_volume = self.model.volume_gradient(free, sweep.volume)
-        return Gradients(float(sweep.loss), of_volume, of_probe, of_positions)
+        if sweep.gaps is not None:
+            of_thickness, of_tilt = self.model.gaps.gradients(sweep.gaps)
+        return Gradients(
+            float(sweep.loss), of_volume, of_probe, of_positions, of_thickness, of_tilt
+        )
 
     def patterns(self, volume: Tensor, batch: Batch = None) -> Tensor:
         """Modelled patterns f(x), (B, Ky, Kx), electrons, DC at the centre, background included."""

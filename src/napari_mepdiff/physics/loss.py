@@ -53,9 +53,16 @@ class Gradients:
         ∂L/∂Re P + i ∂L/∂Im P, (M, Ky, Kx), centred like the probe.
     positions : Tensor or None
         ∂L/∂(y, x), (B, 2), per Å.
+    thickness : Tensor or None
+        ∂L/∂t of each gap between slices, (D − 1,), per Å, float64 on the CPU. For one thickness of
+        all, their sum.
+    tilt : Tensor or None
+        ∂L/∂(θy, θx) of the beam, (2,), per mrad, float64 on the CPU.
     """
 
     loss: float
     volume: Tensor | None
     probe: Tensor | None
     positions: Tensor | None
+    thickness: Tensor | None = None
+    tilt: Tensor | None = None

@@ -10,16 +10,17 @@ With a band limit, t_s and H_s are limited in Fourier space, see :mod:`.propagat
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .gaps import Gaps, check_thickness, check_tilt
 from .optics import shift_ramp
-from .propagation import PropagatorKind, band_mask, propagator
+from .propagation import PropagatorKind, band_mask
 from .scan import Windows
 
 
@@ -58,17 +59,9 @@ class Multislice:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.complex64,
     ) -> None:
-        thickness = (
-            [float(slice_thickness)] * slices
-            if isinstance(slice_thickness, (int, float))
-            else list(map(float, slice_thickness))
-        )
-        if len(thickness) != slices:
-            raise ValueError(f"{slices} slices need {slices} thicknesses, got {len(thickness)}")
-        if not all(math.isfinite(t) and t > 0 for t in thickness):
-            raise ValueError(f"slice thicknesses must be positive, in Å; got {thickness}")
         self.windows, self.slices, self.band_limit = windows, slices, band_limit
-        self.pixel_size, self.thickness = pixel_size, thickness
+        self.pixel_size = pixel_size
+        self.thickness = check_thickness(slice_thickness, slices)
         self.device, self.dtype = torch.device(device), dtype
         self.real_dtype = torch.float32 if dtype == torch.complex64 else torch.float64
         shape = windows.window
@@ -83,17 +76,52 @@ class Multislice:
                 device, self.real_dtype
             )
         )
-        distinct: dict[float, Tensor] = {}
-        for t in thickness[:-1]:
-            if t not in distinct:
-                h = propagator(shape, pixel_size, t, wavelength, propagator_kind)
-                h = h if window_mask is None else h * torch.from_numpy(window_mask)
-                distinct[t] = h.to(device=device, dtype=dtype)
-        self.propagators = [distinct[t] for t in thickness[:-1]]  # D − 1 of (Ky, Kx)
+        self._window_mask = window_mask
+        self.gaps = Gaps(shape, pixel_size, wavelength, propagator_kind, tuple(self.thickness[:-1]))
+        self.propagators = self._propagators()  # D − 1 of (Ky, Kx)
         # flat canvas indices of a window in the corner; the padded canvas stays the same for all
         # positions
         grid = np.arange(shape[0])[:, None] * windows.padded[1] + np.arange(shape[1])
         self._grid = torch.from_numpy(grid).to(self.device)
+
+    # ---- gaps ------------------------------------------------------------------------------------
+    def set_gaps(
+        self, thickness: float | Sequence[float] | None = None, tilt: Sequence[float] | None = None
+    ) -> None:
+        """Replace thickness and tilt; what is None stays.
+
+        Parameters
+        ----------
+        thickness : float or sequence of D − 1 or D floats, optional
+            Å: of all slices, of each gap, or of each slice (the last is never used).
+        tilt : (y, x), optional
+            Of the beam, mrad; see :mod:`.propagation`.
+
+        Raises
+        ------
+        ValueError
+            If a thickness is not positive, there is another number of them, or the tilt is too
+            steep or has no gap to act on.
+        """
+        each = self.thickness
+        if thickness is not None:
+            if np.shape(thickness) == (self.slices - 1,):
+                thickness = [*np.ravel(thickness), self.thickness[-1]]
+            each = check_thickness(thickness, self.slices)
+        angle = self.gaps.tilt if tilt is None else check_tilt(tilt, self.slices)
+        self.thickness = each
+        self.gaps = replace(self.gaps, thickness=tuple(each[:-1]), tilt=angle)
+        self.propagators = self._propagators()
+
+    def _propagators(self) -> list[Tensor]:
+        """Band-limited, on the device; equal gaps share theirs."""
+        limit = None if self._window_mask is None else torch.from_numpy(self._window_mask)
+        made: dict[int, Tensor] = {}
+        free = self.gaps.propagators()
+        for h in free:
+            if id(h) not in made:
+                made[id(h)] = (h if limit is None else h * limit).to(self.device, self.dtype)
+        return [made[id(h)] for h in free]
 
     # ---- canvas ----------------------------------------------------------------------------------
     def limit(self, field: Tensor) -> Tensor:
@@ -169,6 +197,7 @@ class Multislice:
         before: list[Tensor],
         residual: Tensor,
         accumulated: Tensor,
+        gap_sums: Tensor | None = None,
     ) -> Tensor:
         """Adjoint of :meth:`forward`: adds into `accumulated`, returns ∂L/∂ψ₀* (B, M, Ky, Kx).
 
@@ -178,6 +207,9 @@ class Multislice:
             ∂L/∂Ψ*, (B, M, Ky, Kx).
         accumulated : Tensor
             (D, Hp, Wp) complex; receives Σ_p conj(ψ) χ per slice.
+        gap_sums : Tensor, optional
+            (D − 1, Ky, Kx) real; receives Σ Im(conj(χ̂) ψ̂) behind each gap, see :mod:`.gaps`. One
+            transform more for each gap.
         """
         flat = canvas.view(self.slices, -1)
         out = torch.view_as_real(accumulated).view(self.slices, -1, 2)
@@ -187,7 +219,11 @@ class Multislice:
             out[s].index_add_(0, index.reshape(-1), torch.view_as_real(part).reshape(-1, 2))
             chi = chi * flat[s][index].conj()[:, None]
             if s > 0:
-                chi = torch.fft.fft2(chi).mul_(self.propagators[s - 1].conj())
+                chi = torch.fft.fft2(chi)
+                if gap_sums is not None:
+                    overlap = torch.fft.fft2(before[s]).mul_(chi.conj()).imag
+                    gap_sums[s - 1] += overlap.sum(dim=(0, 1))
+                chi = chi.mul_(self.propagators[s - 1].conj())
                 chi = torch.fft.ifft2(chi)
         return chi
 

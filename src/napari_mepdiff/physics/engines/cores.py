@@ -79,16 +79,23 @@ class CpuEngine:
         # small windows go through several at a time, so that what Python does between passes stays
         # small
         self.block = max(1, _BLOCK_PIXELS // (modes * size))
-        # FFTW does not normalise: 1/size of every forward-inverse pair goes into the propagator
-        unique = {id(h): np.ascontiguousarray((h / size).numpy()) for h in model.propagators}
-        conjugate = {key: np.conj(h) for key, h in unique.items()}
-        self._h = [unique[id(h)] for h in model.propagators]
-        self._h_conj = [conjugate[id(h)] for h in model.propagators]
+        self.renew_gaps()
         self._scale2 = np.float32(1.0 / size)
         self._spaces: dict[tuple[int, int], _Workspace] = {}
+        self._second: dict[tuple[int, int], tuple[NDArray[np.complex64], Transform]] = {}
         self.threads = max(
             1, min(threads or cpu_cores(), memory // max(1, self.bytes_per_thread()))
         )
+
+    def renew_gaps(self) -> None:
+        """Take in the model's present propagators; buffers and plans stay."""
+        propagators, window = self.model.propagators, self.model.windows.window
+        # FFTW does not normalise: 1/size of every forward-inverse pair goes into the propagator
+        size = window[0] * window[1]
+        unique = {id(h): np.ascontiguousarray((h / size).numpy()) for h in propagators}
+        conjugate = {key: np.conj(h) for key, h in unique.items()}
+        self._h = [unique[id(h)] for h in propagators]
+        self._h_conj = [conjugate[id(h)] for h in propagators]
 
     @property
     def chunk(self) -> int:
@@ -119,6 +126,15 @@ class CpuEngine:
                 self._spaces[key] = _Workspace(before, work, forward, inverse, into, pixels)
         return self._spaces[key]
 
+    def _second_space(self, thread: int, block: int) -> tuple[NDArray[np.complex64], Transform]:
+        """A second block of waves and its forward transform, for the gradients by the gaps."""
+        key = (thread, block)
+        if key not in self._second:
+            with _PLAN_LOCK:
+                waves = transforms.buffer((block, self.modes, *self.model.windows.window))
+                self._second[key] = waves, transforms.plan_forward(waves)
+        return self._second[key]
+
     def patterns(self, canvas: Tensor, spectrum: Tensor, index: NDArray[np.int64]) -> Tensor:
         """Modelled intensities (B, Ky, Kx), DC in the corner, background included."""
         out = np.empty((len(index), *self.model.windows.window), np.float32)
@@ -139,6 +155,7 @@ class CpuEngine:
         *,
         volume: bool = True,
         waves: bool = False,
+        gaps: bool = False,
     ) -> Sweep:
         """Loss, and what the gradients are made from; see :class:`~.engine.Engine`.
 
@@ -155,6 +172,7 @@ class CpuEngine:
         phase_only = self.model.band_limit is None
         absorb = passes.absorb_phase if phase_only else passes.absorb
         accumulators: dict[int, NDArray[Any]] = {}
+        sums: dict[int, NDArray[np.float32]] = {}  # of the gaps
         last = self.model.slices - 1
 
         compiled = self.data.counts.dtype in _COMPILED
@@ -176,18 +194,26 @@ class CpuEngine:
                     passes.logarithm(v, v.view(np.int32), scratch, scratch.view(np.int32))
                     losses[n] = passes.misfit_poisson(v, counts, w, scratch)
                 passes.scale_waves(work[b], v, self._scale2)
-            if not (volume or waves):
+            if not (volume or waves or gaps):
                 return
             acc = accumulators.get(thread)
             if acc is None:
                 acc = accumulators[thread] = np.zeros(
                     t.shape, np.float32 if phase_only else np.complex64
                 )
+            if gaps:
+                behind, transform = self._second_space(thread, block.stop - block.start)
+                if thread not in sums:
+                    sums[thread] = np.zeros((last, *window), np.float32)
             space.inverse.execute()
             for s in range(last, -1, -1):
                 absorb(work, space.before[s], t[s], acc[s], corner[block])
                 if s > 0:
                     space.forward.execute()
+                    if gaps:
+                        behind[...] = space.before[s]
+                        transform.execute()
+                        passes.correlate(work, behind, sums[thread][s - 1])
                     passes.multiply(work, self._h_conj[s - 1])
                     space.inverse.execute()
             if waves:
@@ -195,17 +221,16 @@ class CpuEngine:
                 spectra[block] = work
 
         self._go_through(canvas, spectrum, index, finish)
-        total = None
-        if volume:
-            # in the order of the threads, so that a run repeats bit for bit
-            first, *others = (accumulators[i] for i in sorted(accumulators))
-            for other in others:
-                first += other
-            total = torch.from_numpy(first)
+        total = _added(accumulators) if volume else None
         loss = float(losses.sum())
         if misfit == "poisson":  # the compiled pass leaves out what no model changes
             loss += self.data.constants(index)
-        return Sweep(loss, total, torch.from_numpy(spectra) if waves else None)
+        return Sweep(
+            loss,
+            total,
+            torch.from_numpy(spectra) if waves else None,
+            _added(sums) if gaps else None,
+        )
 
     def _go_through(
         self,
@@ -249,3 +274,11 @@ class CpuEngine:
         else:
             with ThreadPoolExecutor(threads) as pool:
                 list(pool.map(work_through, range(threads)))
+
+
+def _added(parts: dict[int, NDArray[Any]]) -> Tensor:
+    """Sum of what the threads have, in their order, so that a run repeats bit for bit."""
+    first, *others = (parts[i] for i in sorted(parts))
+    for other in others:
+        first += other
+    return torch.from_numpy(first)

@@ -21,6 +21,8 @@ class Sweep(NamedTuple):
     """What :meth:`Multislice.volume_gradient` makes the gradient from, (D, Hp, Wp)."""
     waves: Tensor | None
     """Spectra of ∂L/∂ψ₀*, (B, M, Ky, Kx)."""
+    gaps: Tensor | None = None
+    """What :meth:`.gaps.Gaps.gradients` makes its gradients from, (D − 1, Ky, Kx)."""
 
 
 class Engine(Protocol):
@@ -32,6 +34,10 @@ class Engine(Protocol):
     @property
     def chunk(self) -> int:
         """Positions that go through at once."""
+        ...
+
+    def renew_gaps(self) -> None:
+        """Take in the model's present propagators; buffers and plans stay."""
         ...
 
     def patterns(self, canvas: Tensor, spectrum: Tensor, index: NDArray[np.int64]) -> Tensor:
@@ -46,6 +52,7 @@ class Engine(Protocol):
         *,
         volume: bool = True,
         waves: bool = False,
+        gaps: bool = False,
     ) -> Sweep:
         """Loss, and what the gradients are made from.
 
@@ -57,7 +64,7 @@ class Engine(Protocol):
             Fourier transform of the probe, (M, Ky, Kx).
         index : array of int
             Positions to visit, (B,).
-        volume, waves : bool
+        volume, waves, gaps : bool
             What is wanted beside the loss.
         """
         ...

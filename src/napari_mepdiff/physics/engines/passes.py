@@ -94,6 +94,17 @@ def absorb_phase(chi: Any, before: Any, canvas: Any, acc: Any, corner: Any) -> N
 
 
 @_jit
+def correlate(chi: Any, psi: Any, out: Any) -> None:
+    """out += Im(conj(chi) · psi), summed over positions and modes."""
+    for b in range(chi.shape[0]):
+        for m in range(chi.shape[1]):
+            for i in range(chi.shape[2]):
+                for j in range(chi.shape[3]):
+                    c, p = chi[b, m, i, j], psi[b, m, i, j]
+                    out[i, j] += c.real * p.imag - c.imag * p.real
+
+
+@_jit
 def intensity(psi: Any, out: Any, scale2: Any, background: Any) -> None:
     """out = Σ_m |Ψ_m|² · scale2 + background."""
     for i in range(psi.shape[1]):

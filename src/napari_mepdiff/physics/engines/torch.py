@@ -44,6 +44,9 @@ class TorchEngine:
         per_position = wave * (self.model.slices + 4) + height * width * (2 * size + 8)
         return max(1, min(int(self.memory // per_position), len(self.data)))
 
+    def renew_gaps(self) -> None:
+        """Nothing to do: the model's own propagators are used."""
+
     def patterns(self, canvas: Tensor, spectrum: Tensor, index: NDArray[np.int64]) -> Tensor:
         """Modelled intensities (B, Ky, Kx), DC in the corner, background included."""
         size = self.chunk
@@ -58,6 +61,7 @@ class TorchEngine:
         *,
         volume: bool = True,
         waves: bool = False,
+        gaps: bool = False,
     ) -> Sweep:
         """Loss, and what the gradients are made from; see :class:`~.engine.Engine`.
 
@@ -67,9 +71,10 @@ class TorchEngine:
             If not even one position fits into the memory of the device.
         """
         size = self.chunk
+        more = {"gaps": True} if gaps else {}
         while True:
             try:
-                return self._attempt(canvas, spectrum, index, volume, waves, size)
+                return self._attempt(canvas, spectrum, index, volume, waves, size, **more)
             except torch.OutOfMemoryError:
                 if size == 1:
                     raise
@@ -88,9 +93,15 @@ class TorchEngine:
         volume: bool,
         waves: bool,
         size: int,
+        *,
+        gaps: bool = False,
     ) -> Sweep:
         data, device = self.data, self.model.device
-        total = torch.zeros_like(canvas) if volume or waves else None
+        total = torch.zeros_like(canvas) if volume or waves or gaps else None
+        of_gaps = None
+        if gaps:
+            shape = (self.model.slices - 1, *self.model.windows.window)
+            of_gaps = torch.zeros(shape, dtype=self.model.real_dtype, device=device)
         loss = torch.zeros((), dtype=torch.float64, device=device)
         spectra = []
         for i in range(0, len(index), size):
@@ -102,10 +113,12 @@ class TorchEngine:
             loss += value
             if total is None:
                 continue
-            first = self.model.backward(canvas, grid, before, slope[:, None] * psi, total)
+            residual = slope[:, None] * psi
+            first = self.model.backward(canvas, grid, before, residual, total, of_gaps)
             if waves:
                 spectra.append(torch.fft.fft2(first))
-        return Sweep(loss, total if volume else None, torch.cat(spectra) if waves else None)
+        of_waves = torch.cat(spectra) if waves else None
+        return Sweep(loss, total if volume else None, of_waves, of_gaps)
 
     def _forward(
         self, canvas: Tensor, spectrum: Tensor, part: NDArray[np.int64]

@@ -86,3 +86,17 @@ def plan(work: Wave, into: Wave) -> tuple[Transform, Transform, list[Transform]]
     each = [pyfftw.FFTW(work, one, direction="FFTW_BACKWARD", **options) for one in into]
     wisdom.keep(known)
     return forward, inverse, each
+
+
+def plan_forward(work: Wave) -> Transform:
+    """The forward transform alone, in place on `work`, as in :func:`plan`."""
+    if not fftw_there():
+        return SciPyTransform(work, work)
+    import pyfftw
+
+    known = wisdom.recall()
+    forward: Transform = pyfftw.FFTW(
+        work, work, axes=(2, 3), flags=("FFTW_MEASURE", "FFTW_DESTROY_INPUT")
+    )
+    wisdom.keep(known)
+    return forward
