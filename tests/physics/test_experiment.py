@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from napari_mepdiff.measurement.multislice import patterns_of, potential_of
+from napari_mepdiff.physics.engines.ptyrad import PtyRADLikelihood
 from napari_mepdiff.physics.likelihood import Likelihood
 from napari_mepdiff.physics.optics import Optics, interaction_parameter, probe_from_parameters
 from napari_mepdiff.physics.propagation import (
@@ -234,3 +235,42 @@ def test_tilt_and_thickness_are_abtems(tilt, thickness):
         for other in ((-tilt[0], -tilt[1]), (tilt[1], tilt[0])):
             like.set_gaps(tilt=other)
             assert _apart(like.patterns(x).double(), there) > 20 * right
+
+
+@needs("ptyrad")
+def test_tilt_thickness_and_their_gradients_are_ptyrads():
+    common = {"pixel_size": (0.2, 0.2), "slice_thickness": 1.6, "energy": 300.0}
+    shape, thickness, tilt = (5, 64, 64), 5.0, (9.0, -6.0)
+    probe = probe_from_parameters(Optics(), (64, 64), (0.2, 0.2)) * 300
+    positions = Raster(shape=(2, 3), step=(0.9, 1.1)).positions()
+    volume = torch.rand(shape) * 0.3
+
+    def pair(y):
+        ours = Likelihood(
+            y, probe, positions, shape, propagator="exact", misfit="poisson", **common
+        )
+        return ours, PtyRADLikelihood(y, probe, positions, shape, misfit="poisson", **common)
+
+    ours, theirs = pair(torch.zeros(6, 64, 64))
+    fixed = theirs.patterns(volume)
+    for like in (ours, theirs):
+        like.set_gaps(thickness, tilt)
+    assert theirs.model.opt_obj_tilts.tolist() == [[-9.0, 6.0]]
+    a, b = ours.patterns(volume), theirs.patterns(volume)
+    assert _apart(a, b) < 1e-4
+    ours.set_gaps(tilt=(-9.0, 6.0))
+    assert _apart(ours.patterns(volume), b) > 1e-2
+    theirs.set_gaps(1.6, (0.0, 0.0))
+    assert _apart(theirs.patterns(volume), fixed) < 1e-5
+
+    ours, theirs = pair(torch.poisson(a))
+    for like in (ours, theirs):
+        like.set_gaps(thickness, tilt)
+    ga, gb = (like.gradients(volume * 0.6, gaps=True) for like in (ours, theirs))
+    assert gb.loss == pytest.approx(ga.loss, rel=1e-4)
+    assert _apart(ga.volume, gb.volume) < 1e-4
+    assert _apart(ga.tilt, gb.tilt) < 1e-4
+    assert float(gb.thickness) == pytest.approx(float(ga.thickness.sum()), rel=1e-4)
+    assert theirs.gradients(volume).tilt is None
+    with pytest.raises(ValueError, match="one thickness for all"):
+        theirs.set_gaps([1.0, 2.0, 1.0, 1.0])
