@@ -102,6 +102,15 @@ def test_gaps_can_be_replaced_and_refined(gpu):
     _is(found.tilt, (2,), torch.float64, "cpu")
 
 
+def test_a_real_detector_goes_along(gpu):
+    like = _likelihood(misfit="poisson")
+    like.set_detector(blur=0.8, background=0.1, image=np.ones((WINDOW, WINDOW)))
+    found = like.gradients(torch.zeros(like.shape), gaps=True, detector=True)
+    _is(found.volume, like.shape, torch.float32)
+    assert (found.background, found.blur) == (1.0, 1.0)
+    _is(like.patterns(torch.zeros(like.shape), [0]), (1, WINDOW, WINDOW), torch.float32)
+
+
 def test_patterns_that_do_not_fit_there_go_part_by_part(gpu):
     like = _likelihood(misfit="amplitude", memory=N * WINDOW * WINDOW * 4)
     assert like.data._near is None

@@ -96,8 +96,10 @@ def fisher(
             slopes = slopes + 2 * (
                 psi[0, mode].conj() * torch.fft.fft2(waves, norm="ortho")
             ).real.reshape(depth * count, -1)
-        intensity = psi[0].abs().square().sum(dim=0).reshape(-1) + likelihood.background
         assert isinstance(slopes, Tensor)
+        ideal = psi[0].abs().square().sum(dim=0) + likelihood.background
+        intensity = likelihood.detector.detect(ideal[None])[0].reshape(-1)
+        slopes = likelihood.detector.spread(slopes.view(-1, *window)).view(depth * count, -1)
         if used is not None:
             slopes, intensity = slopes[:, used], intensity[used]
         slopes = slopes * intensity.rsqrt()

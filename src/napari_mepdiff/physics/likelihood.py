@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .detector import Detector
 from .engines.engine import Engine
 from .engines.torch import TorchEngine
 from .loss import Batch, Gradients
@@ -213,6 +214,46 @@ class Likelihood:
         if "engine" in self.__dict__:
             self.engine.renew_gaps()
 
+    @property
+    def detector(self) -> Detector:
+        """Blur and background; a perfect detector unless set."""
+        return self.data.detector or Detector()
+
+    def set_detector(
+        self,
+        *,
+        blur: float = 0.0,
+        background: float = 0.0,
+        image: Tensor | NDArray[np.floating] | None = None,
+    ) -> None:
+        """Replace the detector; what is not given is that of a perfect one.
+
+        Parameters
+        ----------
+        blur : float
+            Rms of the Gaussian point spread, pixels of the detector.
+        background : float
+            Electrons per pixel and pattern, on top of the constant that keeps logarithm and root
+            finite.
+        image : array, optional
+            (Ky, Kx), DC-centred: further background, electrons per pixel and pattern.
+
+        Raises
+        ------
+        ValueError
+            If values are negative or do not fit the patterns, or if there is blur and
+            every second pixel is left out (detector stride 2).
+        """
+        picture = None if image is None else _array(image).astype(np.float64)
+        if self.detector_stride == 2:
+            if blur:
+                raise ValueError("detector blur needs every pixel: use detector_stride 1")
+            picture = None if picture is None else every_second(picture)
+        new = Detector(float(blur), float(background), picture)
+        new.check(self.model.windows.window)
+        perfect = not new.blur and not new.background and new.image is None
+        self.data.detector = None if perfect else new
+
     # ---- evaluation ------------------------------------------------------------------------------
     def __call__(self, volume: Tensor, batch: Batch = None) -> tuple[float, Tensor]:
         """Loss and ∂L/∂x.
@@ -248,9 +289,10 @@ class Likelihood:
         probe: bool = False,
         positions: bool = False,
         gaps: bool = False,
+        detector: bool = False,
     ) -> Gradients:
-        """Loss and any of the gradients with respect to volume, probe, positions and gaps
-        (thickness and tilt), in one sweep.
+        """Loss and any of the gradients with respect to volume, probe, positions, gaps (thickness
+        and tilt) and detector (background and blur), in one sweep.
 
         Raises
         ------
@@ -269,6 +311,7 @@ class Likelihood:
             volume=volume_gradient,
             waves=probe or positions,
             gaps=gaps,
+            detector=detector,
         )
         of_probe = of_positions = of_volume = of_thickness = of_tilt = None
         if sweep.waves is not None:
@@ -280,8 +323,15 @@ class Likelihood:
             of_volume = self.model.volume_gradient(free, sweep.volume)
         if sweep.gaps is not None:
             of_thickness, of_tilt = self.model.gaps.gradients(sweep.gaps)
+        of_detector = (None, None) if sweep.detector is None else map(float, sweep.detector)
         return Gradients(
-            float(sweep.loss), of_volume, of_probe, of_positions, of_thickness, of_tilt
+            float(sweep.loss),
+            of_volume,
+            of_probe,
+            of_positions,
+            of_thickness,
+            of_tilt,
+            *of_detector,
         )
 
     def patterns(self, volume: Tensor, batch: Batch = None) -> Tensor:

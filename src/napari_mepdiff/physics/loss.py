@@ -58,6 +58,8 @@ class Gradients:
         all, their sum.
     tilt : Tensor or None
         ∂L/∂(θy, θx) of the beam, (2,), per mrad, float64 on the CPU.
+    background, blur : float or None
+        ∂L by the detector's background, per electron per pixel, and by its blur, per pixel.
     """
 
     loss: float
@@ -66,3 +68,5 @@ class Gradients:
     positions: Tensor | None
     thickness: Tensor | None = None
     tilt: Tensor | None = None
+    background: float | None = None
+    blur: float | None = None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import xlogy
 from torch import Tensor
 
+from .detector import Detector
 from .misfit import Misfit
 
 Array = NDArray[Any]
@@ -54,6 +55,7 @@ class Patterns:
     ) -> None:
         self.counts = counts
         self.weight, self.misfit, self.background = weight, misfit, background
+        self.detector: Detector | None = None  # a perfect one; may be replaced between calls
         self._dtype: type[np.floating] = np.float32 if dtype == torch.float32 else np.float64
         self._near: Tensor | None = None
         if near and device.type != "cpu":

@@ -26,10 +26,10 @@ from ..optics import shift_ramp
 from ..patterns import Patterns
 from . import passes, transforms
 from .engine import Sweep
+from .readout import Readout
 from .transforms import Transform
 
 _PLAN_LOCK = threading.Lock()  # FFTW plans one at a time
-_COMPILED = {np.dtype(t) for t in ("u1", "u2", "u4", "i2", "i4", "f4", "f8")}  # types of counts
 _BLOCK_PIXELS = 128 * 128  # of a block of waves: what a core's own cache holds
 
 
@@ -138,11 +138,11 @@ class CpuEngine:
     def patterns(self, canvas: Tensor, spectrum: Tensor, index: NDArray[np.int64]) -> Tensor:
         """Modelled intensities (B, Ky, Kx), DC in the corner, background included."""
         out = np.empty((len(index), *self.model.windows.window), np.float32)
-        background = np.float32(self.data.background)
+        readout = Readout(self.data, index, self.model.windows.window, self._scale2)
 
-        def finish(space: _Workspace, block: slice, _thread: int) -> None:
+        def finish(space: _Workspace, block: slice, thread: int) -> None:
             for b, target in enumerate(out[block]):
-                passes.intensity(space.work[b], target, self._scale2, background)
+                readout.counts(space.work[b], target, thread)
 
         self._go_through(canvas, spectrum, index, finish)
         return torch.from_numpy(out)
@@ -156,17 +156,15 @@ class CpuEngine:
         volume: bool = True,
         waves: bool = False,
         gaps: bool = False,
+        detector: bool = False,
     ) -> Sweep:
         """Loss, and what the gradients are made from; see :class:`~.engine.Engine`.
 
         For the volume that is (D, Hp, Wp): Σ conj(ψ)χ (complex) with a band limit, else Σ
         Im(conj(tψ)χ) (real).
         """
-        misfit, background = self.data.misfit, np.float32(self.data.background)
-        t = canvas.numpy()
-        weight, window = self.data.weight, self.model.windows.window
-        w = np.ones(window, np.float32) if weight is None else weight.numpy()
-        losses = np.zeros(len(index))
+        t, window = canvas.numpy(), self.model.windows.window
+        readout = Readout(self.data, index, window, self._scale2, detector=detector)
         spectra = np.empty((len(index) if waves else 0, self.modes, *window), np.complex64)
         corner = self.model.windows.corner[index]
         phase_only = self.model.band_limit is None
@@ -175,25 +173,10 @@ class CpuEngine:
         sums: dict[int, NDArray[np.float32]] = {}  # of the gaps
         last = self.model.slices - 1
 
-        compiled = self.data.counts.dtype in _COMPILED
-
         def finish(space: _Workspace, block: slice, thread: int) -> None:
             work = space.work
-            v, scratch, counts = space.pixels
             for b, n in enumerate(range(block.start, block.stop)):
-                passes.intensity(work[b], v, self._scale2, background)
-                if compiled:
-                    passes.to_corner(self.data.counts[index[n]], counts)
-                else:
-                    self.data.corner(index[n], counts)
-                if misfit == "intensity":
-                    losses[n] = passes.misfit_intensity(v, counts, w)
-                elif misfit == "amplitude":
-                    losses[n] = passes.misfit_amplitude(v, counts, w)
-                else:
-                    passes.logarithm(v, v.view(np.int32), scratch, scratch.view(np.int32))
-                    losses[n] = passes.misfit_poisson(v, counts, w, scratch)
-                passes.scale_waves(work[b], v, self._scale2)
+                readout.compare(work[b], space.pixels, n, thread)
             if not (volume or waves or gaps):
                 return
             acc = accumulators.get(thread)
@@ -222,14 +205,12 @@ class CpuEngine:
 
         self._go_through(canvas, spectrum, index, finish)
         total = _added(accumulators) if volume else None
-        loss = float(losses.sum())
-        if misfit == "poisson":  # the compiled pass leaves out what no model changes
-            loss += self.data.constants(index)
         return Sweep(
-            loss,
+            readout.loss,
             total,
             torch.from_numpy(spectra) if waves else None,
             _added(sums) if gaps else None,
+            readout.detector,
         )
 
     def _go_through(

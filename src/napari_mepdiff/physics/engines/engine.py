@@ -23,6 +23,8 @@ class Sweep(NamedTuple):
     """Spectra of ∂L/∂ψ₀*, (B, M, Ky, Kx)."""
     gaps: Tensor | None = None
     """What :meth:`.gaps.Gaps.gradients` makes its gradients from, (D − 1, Ky, Kx)."""
+    detector: Tensor | None = None
+    """∂L by background and blur of the detector, (2,), float64."""
 
 
 class Engine(Protocol):
@@ -53,6 +55,7 @@ class Engine(Protocol):
         volume: bool = True,
         waves: bool = False,
         gaps: bool = False,
+        detector: bool = False,
     ) -> Sweep:
         """Loss, and what the gradients are made from.
 
@@ -64,7 +67,7 @@ class Engine(Protocol):
             Fourier transform of the probe, (M, Ky, Kx).
         index : array of int
             Positions to visit, (B,).
-        volume, waves, gaps : bool
+        volume, waves, gaps, detector : bool
             What is wanted beside the loss.
         """
         ...

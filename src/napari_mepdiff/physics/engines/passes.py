@@ -186,6 +186,53 @@ def misfit_poisson(v: Any, n: Any, w: Any, log_v: Any) -> float:
 
 
 @_jit
+def spread(v: Any, ky: Any, kx: Any, line: Any, out: Any) -> None:
+    """out = v convolved with kernels (2r + 1) along both axes, wrapped around; `line` is
+    scratch."""
+    height, width = v.shape
+    for i in range(height):
+        for j in range(width):
+            line[i, j] = 0
+        for t in range(ky.shape[0]):
+            row, w = v[(i + t - ky.shape[0] // 2) % height], ky[t]
+            for j in range(width):
+                line[i, j] += w * row[j]
+    for i in range(height):
+        for j in range(width):
+            out[i, j] = 0
+        for t in range(kx.shape[0]):
+            s, w = (t - kx.shape[0] // 2) % width, kx[t]
+            for j in range(width - s):
+                out[i, j] += w * line[i, j + s]
+            for j in range(width - s, width):
+                out[i, j] += w * line[i, j + s - width]
+
+
+@_jit
+def total(v: Any) -> float:
+    """Σ v."""
+    out: Any = 0.0
+    for i in range(v.shape[0]):
+        part = np.float32(0)
+        for j in range(v.shape[1]):
+            part += v[i, j]
+        out += part
+    return out
+
+
+@_jit
+def dot(a: Any, b: Any) -> float:
+    """Σ a · b."""
+    out: Any = 0.0
+    for i in range(a.shape[0]):
+        part = np.float32(0)
+        for j in range(a.shape[1]):
+            part += a[i, j] * b[i, j]
+        out += part
+    return out
+
+
+@_jit
 def scale_waves(psi: Any, g: Any, scale2: Any) -> None:
     """psi *= g · scale2: from Ψ to ∂L/∂Ψ*."""
     for m in range(psi.shape[0]):
