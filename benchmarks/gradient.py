@@ -6,7 +6,9 @@
 Times are the best of the repeats, taken in turn so that other work on the machine hits all alike.
 The limit is 30 two-dimensional transforms a position (15 forward, 15 adjoint), timed with torch at
 its best batch and with FFTW. Peak memory is the rise of the resident set above the imports, each
-engine in a process of its own.
+engine in a process of its own. Below stands what a refined experiment costs beside a fixed one: a
+tilted beam, renewed propagators, gradients by tilt and thickness, background, blur, and theirs;
+``--experiment`` measures that alone.
 """
 
 from __future__ import annotations
@@ -27,12 +29,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benc
 from benchmarks import output
 
 POSITIONS, SLICES, FFTS = 676, 8, 30
+EXTRAS = {
+    "tilt": "tilted beam",
+    "renewed": "propagators renewed before each call",
+    "gaps": "gradients by tilt and thickness",
+    "background": "background",
+    "blur": "background and blur of 1 px",
+    "blur, gradients": "gradients by background and blur",
+}
 
 
 def problem(
-    window: int, engine: str, device: str, stride: int = 1
+    window: int, engine: str, device: str, stride: int = 1, extra: str = ""
 ) -> tuple[Callable[[], Any], dict[str, Any]]:
-    """One loss-and-gradient evaluation as a callable."""
+    """One loss-and-gradient evaluation as a callable; `extra` is one of EXTRAS."""
     import torch
 
     from napari_mepdiff.physics.engines.ptyrad import PtyRADLikelihood
@@ -59,8 +69,22 @@ def problem(
             patterns, probe, positions, shape, propagator="exact", detector_stride=stride, **common
         )
 
+    if extra in ("tilt", "renewed", "gaps"):
+        like.set_gaps(tilt=(3.0, -4.0))
+    elif extra == "background":
+        like.set_detector(background=0.1)
+    elif extra.startswith("blur"):
+        like.set_detector(blur=1.0, background=0.1)
+
     def evaluate() -> Any:
-        out = like(volume)
+        if extra == "gaps":
+            out = like.gradients(volume, gaps=True)
+        elif extra == "blur, gradients":
+            out = like.gradients(volume, detector=True)
+        else:
+            if extra == "renewed":
+                like.set_gaps(tilt=(3.0, -4.0))
+            out = like(volume)
         if device != "cpu":
             torch.cuda.synchronize()
         return out
@@ -125,6 +149,17 @@ def best_in_turn(jobs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, 
     return best
 
 
+def experiment(window: int, device: str, repeats: int) -> dict[str, float]:
+    """Seconds of the plain evaluation ('ours') and of that with each of EXTRAS, printed too."""
+    jobs = {"ours": problem(window, "ours", device)[0]}
+    for name in EXTRAS:
+        jobs[name] = problem(window, "ours", device, extra=name)[0]
+    t = best_in_turn(jobs, repeats)
+    for name, words in EXTRAS.items():
+        print(f"{window:>7}² {t[name]:>8.3f}s {t[name] / t['ours'] - 1:>+7.1%}  {words}")
+    return t
+
+
 def peak_memory(engine: str, window: int, queue: Any) -> None:
     """Rise of the resident set, in bytes, over building the model and two evaluations."""
     import psutil
@@ -170,6 +205,7 @@ def main() -> None:
     parser = output.parser(__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--experiment", action="store_true", help="only what it adds")
     args = output.parse(parser)
     import torch
 
@@ -183,11 +219,17 @@ def main() -> None:
             "seconds",
             "memory_mb",
             "memory_ours_over_ptyrad",
+            "seconds_experiment",
         )
     }
     out["device"] = args.device if args.device == "cpu" else torch.cuda.get_device_name()
     out["threads"], out["torch"], out["numpy"] = threads, torch.__version__, np.__version__
     print(f"{POSITIONS} positions, {SLICES} slices, device {out['device']}, {threads} threads\n")
+    if args.experiment:
+        for window in (128, 64):
+            out["seconds_experiment"][str(window)] = experiment(window, args.device, args.repeats)
+        output.write(out, args.json)
+        return
     head = f"{'window':>8} {'ours':>9} {'PtyRAD':>9} {'30 FFTs torch':>14} {'30 FFTs FFTW':>13}"
     head += f" {'PtyRAD/ours':>12}"
     print(head + f" {'ours/FFT':>9} {'ours/FFTW':>10} {'MB ours':>8} {'MB PtyRAD':>10}")
@@ -234,6 +276,9 @@ def main() -> None:
                 f"{'stride 2':>8} {t['stride2']:>8.3f}s {'':>38} "
                 f"{t['ptyrad'] / t['stride2']:>12.2f}"
             )
+    print()
+    for window in (128, 64):
+        out["seconds_experiment"][str(window)] = experiment(window, args.device, args.repeats)
     output.write(out, args.json)
 
 

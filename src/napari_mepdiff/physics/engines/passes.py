@@ -186,26 +186,32 @@ def misfit_poisson(v: Any, n: Any, w: Any, log_v: Any) -> float:
 
 
 @_jit
-def spread(v: Any, ky: Any, kx: Any, line: Any, out: Any) -> None:
-    """out = v convolved with kernels (2r + 1) along both axes, wrapped around; `line` is
-    scratch."""
+def spread(v: Any, ky: Any, kx: Any, row: Any, out: Any) -> None:
+    """out = v convolved with symmetric kernels (2r + 1) along both axes, wrapped around.
+
+    `row` is scratch, of the width of v and twice the reach of `kx`.
+    """
     height, width = v.shape
+    ry, rx = ky.shape[0] // 2, kx.shape[0] // 2
+    middle = row[rx : rx + width]
     for i in range(height):
+        here, w = v[i], ky[ry]
         for j in range(width):
-            line[i, j] = 0
-        for t in range(ky.shape[0]):
-            row, w = v[(i + t - ky.shape[0] // 2) % height], ky[t]
+            middle[j] = w * here[j]
+        for t in range(1, ry + 1):
+            above, below, w = v[(i - t) % height], v[(i + t) % height], ky[ry + t]
             for j in range(width):
-                line[i, j] += w * row[j]
-    for i in range(height):
+                middle[j] += w * (above[j] + below[j])
+        for j in range(rx):  # the rims
+            row[rx - 1 - j] = middle[(width - 1 - j) % width]
+            row[rx + width + j] = middle[j % width]
+        target, w = out[i], kx[rx]
         for j in range(width):
-            out[i, j] = 0
-        for t in range(kx.shape[0]):
-            s, w = (t - kx.shape[0] // 2) % width, kx[t]
-            for j in range(width - s):
-                out[i, j] += w * line[i, j + s]
-            for j in range(width - s, width):
-                out[i, j] += w * line[i, j + s - width]
+            target[j] = w * middle[j]
+        for t in range(1, rx + 1):
+            left, right, w = row[rx - t : rx - t + width], row[rx + t : rx + t + width], kx[rx + t]
+            for j in range(width):
+                target[j] += w * (left[j] + right[j])
 
 
 @_jit

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -53,16 +51,16 @@ class Readout:
             if real.corner is not None:
                 self._image = real.corner.astype(np.float32)
         self._compiled = data.counts.dtype in _COMPILED
-        self._spaces: dict[int, Pixels] = {}  # of the threads: (3, Ky, Kx)
+        self._spaces: dict[int, tuple[Pixels, Pixels, Pixels]] = {}  # of the threads
         self._losses = np.zeros(len(index))
         self._slopes = np.zeros((2, len(index)))  # by background and blur
 
     def counts(self, waves: NDArray[np.complex64], out: Pixels, thread: int) -> None:
         """Expected counts (Ky, Kx) of waves (M, Ky, Kx) at the detector."""
         if self._blurred:
-            ideal, line, _ = self._space(thread)
+            ideal, _, row = self._space(thread)
             passes.intensity(waves, ideal, self._scale2, self._background)
-            passes.spread(ideal, self._kernel, self._kernel, line, out)
+            passes.spread(ideal, self._kernel, self._kernel, row, out)
         else:
             passes.intensity(waves, out, self._scale2, self._background)
         if self._image is not None:
@@ -89,15 +87,15 @@ class Readout:
         if self._wanted:
             self._slopes[0, n] = passes.total(v)
         if self._blurred:
-            ideal, line, other = self._space(thread)
+            ideal, other, row = self._space(thread)
             if self._wanted:
                 for y, x in (
                     (self._kernel_slope, self._kernel),
                     (self._kernel, self._kernel_slope),
                 ):
-                    passes.spread(ideal, y, x, line, other)
+                    passes.spread(ideal, y, x, row, other)
                     self._slopes[1, n] += passes.dot(v, other)
-            passes.spread(v, self._kernel, self._kernel, line, other)  # its own adjoint
+            passes.spread(v, self._kernel, self._kernel, row, other)  # its own adjoint
             v = other
         passes.scale_waves(waves, v, self._scale2)
 
@@ -114,7 +112,10 @@ class Readout:
         """∂L by background and blur, (2,), float64."""
         return torch.from_numpy(self._slopes.sum(axis=1)) if self._wanted else None
 
-    def _space(self, thread: int) -> Any:
+    def _space(self, thread: int) -> tuple[Pixels, Pixels, Pixels]:
+        """The sharp pattern, one more, and a row with rims for the convolution."""
         if thread not in self._spaces:
-            self._spaces[thread] = np.empty((3, *self._window), np.float32)
+            sharp, other = np.empty((2, *self._window), np.float32)
+            row = np.empty(self._window[1] + len(self._kernel) - 1, np.float32)
+            self._spaces[thread] = sharp, other, row
         return self._spaces[thread]
