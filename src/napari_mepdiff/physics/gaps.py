@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .propagation import PropagatorKind, phase_per_thickness, phase_per_tilt, propagator
@@ -51,13 +52,19 @@ class Gaps:
     thickness: tuple[float, ...]
     tilt: tuple[float, float] = (0.0, 0.0)
 
-    def propagators(self) -> list[Tensor]:
-        """One for each gap, complex128 (Ky, Kx) on the CPU; equal gaps share theirs."""
-        distinct = {
-            t: propagator(self.shape, self.pixel_size, t, self.wavelength, self.kind, self.tilt)
-            for t in set(self.thickness)
-        }
-        return [distinct[t] for t in self.thickness]
+    def propagators(
+        self, limit: NDArray[np.float64] | None, device: torch.device, dtype: torch.dtype
+    ) -> list[Tensor]:
+        """One (Ky, Kx) for each gap, times a band limit, on a device; equal gaps share theirs."""
+        made: dict[float, Tensor] = {}
+        for t in self.thickness:
+            if t not in made:
+                h = propagator(
+                    self.shape, self.pixel_size, t, self.wavelength, self.kind, self.tilt
+                )
+                h = h if limit is None else h * torch.from_numpy(limit)
+                made[t] = h.to(device=device, dtype=dtype)
+        return [made[t] for t in self.thickness]
 
     def gradients(self, sums: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients from the sums that an engine brings.

@@ -17,6 +17,7 @@ from torch import Tensor
 from .detector import Detector
 from .engines.engine import Engine
 from .engines.torch import TorchEngine
+from .incidence import probe_gradients
 from .loss import Batch, Gradients
 from .misfit import Misfit, default_background
 from .multislice import Multislice
@@ -316,8 +317,13 @@ class Likelihood:
         of_probe = of_positions = of_volume = of_thickness = of_tilt = None
         if sweep.waves is not None:
             fraction = self.model.windows.fraction[index]
-            of_probe, of_positions = self.model.probe_gradients(
-                sweep.waves, self.spectrum, fraction, probe, positions
+            of_probe, of_positions = probe_gradients(
+                sweep.waves,
+                self.spectrum,
+                fraction,
+                self.pixel_size,
+                probe=probe,
+                positions=positions,
             )
         if sweep.volume is not None:
             of_volume = self.model.volume_gradient(free, sweep.volume)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .gaps import Gaps, check_thickness, check_tilt
-from .optics import shift_ramp
+from .incidence import ramps
 from .propagation import PropagatorKind, band_mask
 from .scan import Windows
 
@@ -77,8 +77,11 @@ class Multislice:
             )
         )
         self._window_mask = window_mask
+        # the propagators are D − 1 of (Ky, Kx)
         self.gaps = Gaps(shape, pixel_size, wavelength, propagator_kind, tuple(self.thickness[:-1]))
-        self.propagators = self._propagators()  # D − 1 of (Ky, Kx)
+        self.propagators = self.gaps.propagators(
+            self._window_mask, self.device, self.dtype
+        )  # D − 1 of (Ky, Kx)
         # flat canvas indices of a window in the corner; the padded canvas stays the same for all
         # positions
         grid = np.arange(shape[0])[:, None] * windows.padded[1] + np.arange(shape[1])
@@ -111,17 +114,7 @@ class Multislice:
         angle = self.gaps.tilt if tilt is None else check_tilt(tilt, self.slices)
         self.thickness = each
         self.gaps = replace(self.gaps, thickness=tuple(each[:-1]), tilt=angle)
-        self.propagators = self._propagators()
-
-    def _propagators(self) -> list[Tensor]:
-        """Band-limited, on the device; equal gaps share theirs."""
-        limit = None if self._window_mask is None else torch.from_numpy(self._window_mask)
-        made: dict[int, Tensor] = {}
-        free = self.gaps.propagators()
-        for h in free:
-            if id(h) not in made:
-                made[id(h)] = (h if limit is None else h * limit).to(self.device, self.dtype)
-        return [made[id(h)] for h in free]
+        self.propagators = self.gaps.propagators(self._window_mask, self.device, self.dtype)
 
     # ---- canvas ----------------------------------------------------------------------------------
     def limit(self, field: Tensor) -> Tensor:
@@ -152,15 +145,8 @@ class Multislice:
     def incident(self, spectrum: Tensor, fraction: NDArray[np.float64]) -> Tensor:
         """Shifted probes (B, M, Ky, Kx) from the probe's spectrum (M, Ky, Kx) and pixel shifts (B,
         2)."""
-        return torch.fft.ifft2(spectrum * self.ramps(fraction)[:, None])
-
-    def ramps(self, fraction: NDArray[np.float64]) -> Tensor:
-        """Fourier factors (B, Ky, Kx) that shift by a fraction of a pixel."""
-        height, width = self.windows.window
-        shift = torch.from_numpy(fraction)
-        ramp_y = shift_ramp(shift[:, 0], height)[:, :, None]
-        ramp_x = shift_ramp(shift[:, 1], width)[:, None, :]
-        return (ramp_y * ramp_x).to(device=self.device, dtype=self.dtype)
+        ramp = ramps(fraction, self.windows.window, self.device, self.dtype)
+        return torch.fft.ifft2(spectrum * ramp[:, None])
 
     def forward(self, canvas: Tensor, index: Tensor, wave: Tensor) -> tuple[list[Tensor], Tensor]:
         """Waves before every slice and at the detector.
@@ -226,51 +212,3 @@ class Multislice:
                 chi = chi.mul_(self.propagators[s - 1].conj())
                 chi = torch.fft.ifft2(chi)
         return chi
-
-    def probe_gradients(
-        self,
-        waves: Tensor,
-        spectrum: Tensor,
-        fraction: NDArray[np.float64],
-        probe: bool,
-        positions: bool,
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Gradients with respect to the probe and its positions, through ψ₀ = F⁻¹(ramp · F P).
-
-        Parameters
-        ----------
-        waves : Tensor
-            Spectra of ∂L/∂ψ₀*, (B, M, Ky, Kx).
-        spectrum : Tensor
-            F P, (M, Ky, Kx).
-        fraction : ndarray
-            (B, 2), pixels.
-        probe, positions : bool
-            Which are wanted.
-
-        Returns
-        -------
-        probe : Tensor or None
-            ∂L/∂Re P + i ∂L/∂Im P, (M, Ky, Kx).
-        positions : Tensor or None
-            ∂L/∂(y, x), (B, 2), per Å, float64 on the CPU.
-        """
-        height, width = self.windows.window
-        fy = torch.fft.fftfreq(height, device=self.device, dtype=self.real_dtype)[:, None]
-        fx = torch.fft.fftfreq(width, device=self.device, dtype=self.real_dtype)[None, :]
-        total = torch.zeros_like(spectrum)
-        slopes = []
-        for i in range(0, len(waves), 32):
-            back = waves[i : i + 32] * self.ramps(fraction[i : i + 32]).conj()[:, None]
-            total += back.sum(dim=0)
-            if positions:
-                # dψ̂/dδ = −2πi f ψ̂, and 2 Re Σ conj(ĝ) (−2πi f) ψ̂ / size = (4π/size) Σ f
-                # Im(conj(ĝ) ψ̂)
-                overlap = (back.conj() * spectrum).imag.sum(dim=1)  # (B, Ky, Kx)
-                slope = [(overlap * f).sum(dim=(1, 2), dtype=torch.float64) for f in (fy, fx)]
-                slopes.append(4 * torch.pi / (height * width) * torch.stack(slope, dim=1))
-        size = torch.tensor(self.pixel_size, dtype=torch.float64)
-        return (
-            2 * torch.fft.ifft2(total) if probe else None,
-            (torch.cat(slopes).cpu() / size) if positions else None,
-        )

@@ -9,10 +9,8 @@ pixels on the way in, one on the way out.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,27 +22,12 @@ from ...base.devices import cpu_cores
 from ..multislice import Multislice
 from ..optics import shift_ramp
 from ..patterns import Patterns
-from . import passes, transforms
+from . import passes
 from .engine import Sweep
 from .readout import Readout
-from .transforms import Transform
+from .workspace import Workspace
 
-_PLAN_LOCK = threading.Lock()  # FFTW plans one at a time
 _BLOCK_PIXELS = 128 * 128  # of a block of waves: what a core's own cache holds
-
-
-@dataclass
-class _Workspace:
-    """One thread's buffers and plans for a block of B positions."""
-
-    before: NDArray[np.complex64]  # (D, B, M, Ky, Kx)
-    work: NDArray[np.complex64]  # (B, M, Ky, Kx)
-    forward: Transform
-    inverse: Transform
-    into: list[Transform]  # inverse transforms out of `work` into before[s]
-    pixels: NDArray[
-        np.float32
-    ]  # (3, Ky, Kx): intensities, then dL/dI; scratch for the logarithm; counts
 
 
 class CpuEngine:
@@ -81,8 +64,7 @@ class CpuEngine:
         self.block = max(1, _BLOCK_PIXELS // (modes * size))
         self.renew_gaps()
         self._scale2 = np.float32(1.0 / size)
-        self._spaces: dict[tuple[int, int], _Workspace] = {}
-        self._second: dict[tuple[int, int], tuple[NDArray[np.complex64], Transform]] = {}
+        self._spaces: dict[tuple[int, int], Workspace] = {}
         self.threads = max(
             1, min(threads or cpu_cores(), memory // max(1, self.bytes_per_thread()))
         )
@@ -114,33 +96,19 @@ class CpuEngine:
         canvas = self.model.slices * self.model.windows.padded[0] * self.model.windows.padded[1] * 8
         return wave * (self.model.slices + 1) + canvas
 
-    def _space(self, thread: int, block: int) -> _Workspace:
+    def _space(self, thread: int, block: int) -> Workspace:
         key = (thread, block)
         if key not in self._spaces:
-            with _PLAN_LOCK:
-                shape = (block, self.modes, *self.model.windows.window)
-                before = transforms.buffer((self.model.slices, *shape))
-                work = transforms.buffer(shape)
-                forward, inverse, into = transforms.plan(work, before)
-                pixels = np.empty((3, *shape[2:]), np.float32)
-                self._spaces[key] = _Workspace(before, work, forward, inverse, into, pixels)
+            shape = (block, self.modes, *self.model.windows.window)
+            self._spaces[key] = Workspace(self.model.slices, shape)
         return self._spaces[key]
-
-    def _second_space(self, thread: int, block: int) -> tuple[NDArray[np.complex64], Transform]:
-        """A second block of waves and its forward transform, for the gradients by the gaps."""
-        key = (thread, block)
-        if key not in self._second:
-            with _PLAN_LOCK:
-                waves = transforms.buffer((block, self.modes, *self.model.windows.window))
-                self._second[key] = waves, transforms.plan_forward(waves)
-        return self._second[key]
 
     def patterns(self, canvas: Tensor, spectrum: Tensor, index: NDArray[np.int64]) -> Tensor:
         """Modelled intensities (B, Ky, Kx), DC in the corner, background included."""
         out = np.empty((len(index), *self.model.windows.window), np.float32)
         readout = Readout(self.data, index, self.model.windows.window, self._scale2)
 
-        def finish(space: _Workspace, block: slice, thread: int) -> None:
+        def finish(space: Workspace, block: slice, thread: int) -> None:
             for b, target in enumerate(out[block]):
                 readout.counts(space.work[b], target, thread)
 
@@ -173,7 +141,7 @@ class CpuEngine:
         sums: dict[int, NDArray[np.float32]] = {}  # of the gaps
         last = self.model.slices - 1
 
-        def finish(space: _Workspace, block: slice, thread: int) -> None:
+        def finish(space: Workspace, block: slice, thread: int) -> None:
             work = space.work
             for b, n in enumerate(range(block.start, block.stop)):
                 readout.compare(work[b], space.pixels, n, thread)
@@ -185,7 +153,7 @@ class CpuEngine:
                     t.shape, np.float32 if phase_only else np.complex64
                 )
             if gaps:
-                behind, transform = self._second_space(thread, block.stop - block.start)
+                behind, transform = space.second
                 if thread not in sums:
                     sums[thread] = np.zeros((last, *window), np.float32)
             space.inverse.execute()
@@ -218,7 +186,7 @@ class CpuEngine:
         canvas: Tensor,
         spectrum: Tensor,
         index: NDArray[np.int64],
-        finish: Callable[[_Workspace, slice, int], None],
+        finish: Callable[[Workspace, slice, int], None],
     ) -> None:
         """Forward model over all of `index`; `finish` takes each block's waves at the detector."""
         height, width = self.model.windows.window

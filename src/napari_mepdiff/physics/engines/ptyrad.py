@@ -15,8 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...base.extras import require
-from ...base.llvm import triton_would_crash
 from ..conversions import tilt_to_ptyrad
 from ..gaps import check_thickness, check_tilt
 from ..loss import Batch, Gradients
@@ -26,28 +24,7 @@ from ..optics import wavelength
 from ..patterns import check_patterns
 from ..propagation import phase_per_thickness
 from ..scan import Boundary, Windows
-
-
-class _Patches(torch.autograd.Function):
-    """Windows of an object, (1, D, H, W) to (N, 1, D, Ky, Kx); the adjoint adds them in order.
-
-    Autograd's adjoint of indexing adds the overlapping windows from several threads at once, and
-    the last digits of a gradient, and with them a replayed run, would differ from call to call.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, canvas: Tensor, corners: list[tuple[int, int]], size: tuple[int, int]
-    ) -> Tensor:
-        ctx.corners, ctx.size, ctx.shape = corners, size, canvas.shape
-        return torch.stack([canvas[..., y : y + size[0], x : x + size[1]] for y, x in corners])
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:
-        out = slopes[0].new_zeros(ctx.shape)
-        for (y, x), slope in zip(ctx.corners, slopes[0], strict=True):
-            out[..., y : y + ctx.size[0], x : x + ctx.size[1]] += slope
-        return out, None, None
+from .ptyrad_model import make_model, near_field
 
 
 class PtyRADLikelihood:
@@ -85,13 +62,6 @@ class PtyRADLikelihood:
         chunk: int = 32,
         device: torch.device | str = "cpu",
     ) -> None:
-        if triton_would_crash():
-            raise RuntimeError(
-                "PtyRAD loads Triton, which ends the process beside this OpenGL driver (Mesa): "
-                "run it at the terminal, with mepdiff reconstruct"
-            )
-        ptyrad_core = require("ptyrad.core", "ptyrad", "PtyRAD's engine")
-        propagator = require("ptyrad.optics.propagator", "ptyrad", "PtyRAD's engine")
         data = torch.as_tensor(patterns)
         probe = probe if probe.ndim == 3 else probe[None]
         places = np.asarray(positions, dtype=np.float64)
@@ -99,7 +69,6 @@ class PtyRADLikelihood:
         thickness = {float(t) for t in np.atleast_1d(slice_thickness)}
         if len(thickness) != 1 or pixel_size[0] != pixel_size[1]:
             raise ValueError("the PtyRAD engine needs one slice thickness and square pixels")
-        self._near_field: Any = propagator.near_field_evolution
         self._tilt = (0.0, 0.0)
         dz, dx, lam = thickness.pop(), pixel_size[0], wavelength(energy)
         self._thickness, self._pixel, self._wavelength = dz, dx, lam
@@ -113,52 +82,9 @@ class PtyRADLikelihood:
             None if mask is None else torch.as_tensor(mask, dtype=torch.float32, device=device)
         )
         self._counts = data.to(device=device, dtype=torch.float32)
-        rate = {
-            name: {"start_iter": 1, "end_iter": None, "lr": 0.0}
-            for name in ("obja", "obj_tilts", "slice_thickness", "probe", "probe_pos_shifts")
-        }
-        rate["objp"] = {"start_iter": 1, "end_iter": None, "lr": 1.0}
-        padded = (1, shape[0], *self.windows.padded)
-        self.model: Any = ptyrad_core.PtychoModel(
-            {
-                "measurements": self._counts.cpu().numpy(),
-                "obj": np.ones(padded, np.complex64),
-                "obj_tilts": np.zeros((1, 2), np.float32),
-                "slice_thickness": dz,
-                "probe": probe.cpu().numpy().astype(np.complex64),
-                "probe_pos_shifts": self.windows.fraction.astype(np.float32),
-                "omode_occu": np.ones(1, np.float32),
-                "H": propagator.near_field_evolution(window, dx, dz, lam),
-                "N_scan_slow": 1,
-                "N_scan_fast": len(data),
-                "crop_pos": self.windows.corner.astype(np.int32),
-                "dx": dx,
-                "dk": 1 / (window[0] * dx),
-                "lambd": lam,
-                "random_seed": 0,
-                "length_unit": "Ang",
-                "scan_affine": None,
-                "meas_Npix": window[0],
-                "simu_Npix": window[0],
-                "simu_match_mode": None,
-                "recon_provenance": None,
-            },
-            {
-                "detector_blur_std": None,
-                "optimizer_params": {"name": "Adam", "configs": {}},
-                "update_params": rate,
-            },
-            device=str(self.device),
+        self.model: Any = make_model(
+            self._counts.cpu().numpy(), probe, self.windows, shape[0], dz, dx, lam, self.device
         )
-        # PtyRAD's own indexing adds what overlaps in an order that its threads happen to have
-        self.model.get_obj_patches = self._patches
-
-    def _patches(self, part: Tensor) -> tuple[Tensor, Tensor]:
-        """Amplitude and phase (N, 1, D, Ky, Kx) that each position sees, PtyRAD's own layout."""
-        size = self.windows.window
-        corners = [(int(y), int(x)) for y, x in self.windows.corner[part.cpu().numpy()]]
-        amplitude, phase = self.model.opt_obja, self.model.opt_objp
-        return _Patches.apply(amplitude, corners, size), _Patches.apply(phase, corners, size)
 
     @property
     def mean_pattern(self) -> NDArray[np.float64]:
@@ -202,7 +128,7 @@ class PtyRADLikelihood:
         with torch.no_grad():
             model.opt_slice_thickness.fill_(one)
             model.opt_obj_tilts.copy_(torch.tensor([tilt_to_ptyrad(angle)]))
-        free = self._near_field(self.windows.window, self._pixel, one, self._wavelength)
+        free = near_field(self.windows.window, self._pixel, one, self._wavelength)
         model.H = torch.from_numpy(free).to(model.H)
         model.tilt_obj = any(angle)
         model.init_propagator_vars()  # it keeps what it makes of thickness and tilt
