@@ -61,6 +61,22 @@ def test_likelihood_and_gradient_are_those_of_the_cpu(misfit, boundary):
     assert (there.cpu() - gradient).norm() < 1e-3 * gradient.norm()
 
 
+def test_gradients_by_tilt_thickness_and_detector_are_those_of_the_cpu():
+    problem, truth = crystal_problem()
+    volume, found = torch.from_numpy(0.8 * truth), []
+    for device in ("cpu", "cuda"):
+        like = _on(problem, device).likelihood("poisson")
+        like.set_gaps(4.0, (6.0, -9.0))
+        like.set_detector(blur=0.8, background=0.05)
+        found.append(like.gradients(volume, gaps=True, detector=True))
+    here, there = found
+    for name in ("volume", "thickness", "tilt"):
+        a, b = getattr(here, name), getattr(there, name).cpu()
+        assert (b - a).norm() < 1e-3 * a.norm(), name
+    assert there.blur == pytest.approx(here.blur, rel=1e-3)
+    assert there.background == pytest.approx(here.background, rel=1e-3)
+
+
 def test_prior_and_its_vector_jacobian_product_are_those_of_the_cpu(prior_file):
     from napari_mepdiff.prior.model import Prior
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from napari_mepdiff.measurement.multislice import patterns_of, potential_of
+from napari_mepdiff.physics.engines.cores import CpuEngine
 from napari_mepdiff.physics.engines.ptyrad import PtyRADLikelihood
 from napari_mepdiff.physics.likelihood import Likelihood
 from napari_mepdiff.physics.optics import Optics, interaction_parameter, probe_from_parameters
@@ -124,6 +125,27 @@ def test_a_fixed_microscope_is_untouched(small, dtype):
     alone = like.gradients(p.volume * 0.5, gaps=True, volume_gradient=False)
     assert alone.volume is None
     assert torch.equal(alone.thickness, new.thickness)
+
+
+@pytest.mark.parametrize("band_limit", [None, 2 / 3])
+def test_threads_add_up(small, band_limit):
+    p = small(dtype=torch.float32, modes=2)
+    y = p.patterns()
+    found = []
+    for threads in (1, 3, 3):
+        like = p.likelihood(y, misfit="poisson", band_limit=band_limit, slice_thickness=9.0)
+        like.engine = CpuEngine(like.model, like.data, 2, memory=1 << 30, threads=threads)
+        like.set_gaps(UNEVEN, TILT)
+        like.set_detector(blur=0.8, background=0.1)
+        assert like.engine.threads == threads
+        found.append(like.gradients(p.volume * 0.5, gaps=True, detector=True))
+    one, several, again = found
+    for name in ("volume", "thickness", "tilt"):
+        assert _apart(getattr(several, name), getattr(one, name)) < 1e-5, name
+        assert torch.equal(getattr(again, name), getattr(several, name)), name
+    assert several.blur == pytest.approx(one.blur, rel=1e-5)
+    assert several.background == pytest.approx(one.background, rel=1e-5)
+    assert (again.blur, again.background) == (several.blur, several.background)
 
 
 def test_no_transform_more_unless_asked(small, monkeypatch):

@@ -6,7 +6,6 @@ physics.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,9 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .detector import Detector
-from .engines.engine import Engine
-from .engines.torch import TorchEngine
+from .experiment import Experiment, to_array, to_places
 from .incidence import probe_gradients
 from .loss import Batch, Gradients
 from .misfit import Misfit, default_background
@@ -24,12 +21,12 @@ from .multislice import Multislice
 from .optics import wavelength
 from .patterns import Patterns, check_mask, check_patterns, every_second, half_window
 from .propagation import PropagatorKind
-from .scan import Boundary, Windows
+from .scan import Boundary
 
 DEFAULT_MEMORY = 2 * 1024**3
 
 
-class Likelihood:
+class Likelihood(Experiment):
     """Multislice likelihood of measured patterns.
 
     The misfits are those of :mod:`~napari_mepdiff.physics.misfit`, summed over positions and
@@ -77,8 +74,6 @@ class Likelihood:
         canvas.
     """
 
-    _probe: Tensor
-    spectrum: Tensor  # of the probe; both are put in place by set_probe
     poll: Callable[[], None] | None = None
     """Asked before each block of positions, from any thread; what it raises ends the evaluation."""
 
@@ -119,9 +114,9 @@ class Likelihood:
 
         raw = patterns.detach().cpu().numpy() if isinstance(patterns, Tensor) else patterns
         probe = probe if probe.ndim == 3 else probe[None]
-        places = _places(positions)
+        places = to_places(positions)
         check_patterns(raw, probe, places, shape)
-        weights = None if mask is None else _array(mask)
+        weights = None if mask is None else to_array(mask)
         window = (int(raw.shape[1]), int(raw.shape[2]))
         if weights is not None:
             check_mask(weights, window, None)
@@ -163,97 +158,6 @@ class Likelihood:
             dtype=dtype,
         )
         self.set_probe(probe)
-
-    # ---- what may change between calls -----------------------------------------------------------
-    @property
-    def probe(self) -> Tensor:
-        """Probe (M, Ky, Kx), centred, √electrons. Of half the size with detector stride 2."""
-        return self._probe
-
-    def set_probe(self, probe: Tensor) -> None:
-        """Replace the probe; same shape and units as at the start (half window with detector stride
-        2)."""
-        window = self.model.windows.window
-        probe = probe if probe.ndim == 3 else probe[None]
-        if tuple(probe.shape[1:]) != window:
-            raise ValueError(f"the probe is {tuple(probe.shape[1:])}, the window is {window}")
-        if "engine" in self.__dict__ and len(probe) != len(self._probe):
-            del self.__dict__["engine"]  # its buffers are made for another number of modes
-        self._probe = probe.to(device=self.device, dtype=self.complex_dtype)
-        self.spectrum = torch.fft.fft2(self._probe)
-
-    @property
-    def positions(self) -> Tensor:
-        """Positions (N, 2) in Å, float64 on the CPU."""
-        return torch.from_numpy(self._places)
-
-    def set_positions(self, positions: Tensor) -> None:
-        """Replace the positions (N, 2) in Å."""
-        if tuple(positions.shape) != self._places.shape:
-            raise ValueError(f"expected positions of shape {self._places.shape}")
-        self._places = _places(positions)
-        self.model.windows = self._windows(self.model.windows.window)
-
-    @property
-    def thickness(self) -> tuple[float, ...]:
-        """Thickness of each gap between slices in Å, (D − 1)."""
-        return self.model.gaps.thickness
-
-    @property
-    def tilt(self) -> tuple[float, float]:
-        """Tilt of the beam (y, x) in mrad; see :mod:`.propagation`."""
-        return self.model.gaps.tilt
-
-    def set_gaps(
-        self, thickness: float | Sequence[float] | None = None, tilt: Sequence[float] | None = None
-    ) -> None:
-        """Replace slice thickness (Å) and beam tilt (y, x) in mrad; what is None stays.
-
-        See :meth:`.multislice.Multislice.set_gaps`.
-        """
-        self.model.set_gaps(thickness, tilt)
-        if "engine" in self.__dict__:
-            self.engine.renew_gaps()
-
-    @property
-    def detector(self) -> Detector:
-        """Blur and background; a perfect detector unless set."""
-        return self.data.detector or Detector()
-
-    def set_detector(
-        self,
-        *,
-        blur: float = 0.0,
-        background: float = 0.0,
-        image: Tensor | NDArray[np.floating] | None = None,
-    ) -> None:
-        """Replace the detector; what is not given is that of a perfect one.
-
-        Parameters
-        ----------
-        blur : float
-            Rms of the Gaussian point spread, pixels of the detector.
-        background : float
-            Electrons per pixel and pattern, on top of the constant that keeps logarithm and root
-            finite.
-        image : array, optional
-            (Ky, Kx), DC-centred: further background, electrons per pixel and pattern.
-
-        Raises
-        ------
-        ValueError
-            If values are negative or do not fit the patterns, or if there is blur and
-            every second pixel is left out (detector stride 2).
-        """
-        picture = None if image is None else _array(image).astype(np.float64)
-        if self.detector_stride == 2:
-            if blur:
-                raise ValueError("detector blur needs every pixel: use detector_stride 1")
-            picture = None if picture is None else every_second(picture)
-        new = Detector(float(blur), float(background), picture)
-        new.check(self.model.windows.window)
-        perfect = not new.blur and not new.background and new.image is None
-        self.data.detector = None if perfect else new
 
     # ---- evaluation ------------------------------------------------------------------------------
     def __call__(self, volume: Tensor, batch: Batch = None) -> tuple[float, Tensor]:
@@ -362,17 +266,6 @@ class Likelihood:
             return torch.ones(self.model.windows.window, device=self.device, dtype=self.real_dtype)
         return torch.fft.fftshift(self.data.weight)
 
-    @functools.cached_property
-    def engine(self) -> Engine:
-        """What does the arithmetic: FFTW and compiled passes on CPU cores in float32, else
-        torch."""
-        modes = len(self._probe)
-        if self.device.type == "cpu" and self.real_dtype == torch.float32:
-            from .engines.cores import CpuEngine
-
-            return CpuEngine(self.model, self.data, modes, memory=self.memory)
-        return TorchEngine(self.model, self.data, modes, memory=self.memory)
-
     # ---- small parts -----------------------------------------------------------------------------
     def index(self, batch: Batch = None) -> NDArray[np.int64]:
         """Positions of a batch, (B,); all if None.
@@ -389,10 +282,6 @@ class Likelihood:
             raise ValueError(f"a batch names some of the positions 0 … {self.count - 1}")
         return index
 
-    def _windows(self, window: tuple[int, int]) -> Windows:
-        canvas = (self.shape[1], self.shape[2])
-        return Windows(self._places, canvas, window, self.pixel_size, self._boundary)
-
     def _make_weight(self, mask: NDArray[np.generic] | None) -> Tensor | None:
         """Weights of detector pixels with DC in the corner; none beyond the band limit."""
         weight = None if mask is None else np.fft.ifftshift(mask)
@@ -408,11 +297,3 @@ class Likelihood:
                 f"the volume is {tuple(volume.shape)}, the model expects {tuple(self.shape)}"
             )
         return volume.detach().to(device=self.device, dtype=self.real_dtype).contiguous()
-
-
-def _array(values: Tensor | NDArray[np.generic]) -> NDArray[np.generic]:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-
-
-def _places(positions: Tensor | NDArray[np.floating]) -> NDArray[np.float64]:
-    return np.array(_array(positions), dtype=np.float64)
