@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 
 from napari_mepdiff.measurement.multislice import patterns_of, potential_of
 from napari_mepdiff.physics.engines.cores import CpuEngine
@@ -296,3 +297,28 @@ def test_tilt_thickness_and_their_gradients_are_ptyrads():
     assert theirs.gradients(volume).tilt is None
     with pytest.raises(ValueError, match="one thickness for all"):
         theirs.set_gaps([1.0, 2.0, 1.0, 1.0])
+
+
+def test_the_gradients_lead_to_the_microscope_that_was(small):
+    """Tilt, thickness, background and blur at once, from noisy patterns of a known volume."""
+    p = small(dtype=torch.float32)
+    p.probe = p.probe * 10
+    truth = np.array([6.0, -9.0, 12.0, 0.5, 0.8])
+    like = p.likelihood(slice_thickness=10.0)
+    like.set_gaps(truth[2], truth[:2])
+    like.set_detector(background=truth[3], blur=truth[4])
+    like = p.likelihood(torch.poisson(like.patterns(p.volume)), misfit="poisson")
+
+    def loss(values):
+        like.set_gaps(values[2], values[:2])
+        like.set_detector(background=values[3], blur=values[4])
+        g = like.gradients(p.volume, volume_gradient=False, gaps=True, detector=True)
+        return g.loss, np.array([*g.tilt, float(g.thickness.sum()), g.background, g.blur])
+
+    start = np.array([0.0, 0.0, 10.0, 0.1, 0.5])
+    bounds = [(-50, 50), (-50, 50), (5, 20), (0, 5), (0.3, 2)]
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    assert np.abs(found.x[:2] - truth[:2]).max() < 0.2  # mrad
+    assert found.x[2] == pytest.approx(truth[2], abs=0.1)  # Å
+    assert found.x[3] == pytest.approx(truth[3], rel=0.1)
+    assert found.x[4] == pytest.approx(truth[4], rel=0.01)
