@@ -319,6 +319,6 @@ def test_the_gradients_lead_to_the_microscope_that_was(small):
     bounds = [(-50, 50), (-50, 50), (5, 20), (0, 5), (0.3, 2)]
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
     assert np.abs(found.x[:2] - truth[:2]).max() < 0.2  # mrad
-    assert found.x[2] == pytest.approx(truth[2], abs=0.1)  # Å
+    assert found.x[2] == pytest.approx(truth[2], abs=0.2)  # Å
     assert found.x[3] == pytest.approx(truth[3], rel=0.1)
     assert found.x[4] == pytest.approx(truth[4], rel=0.01)
