@@ -217,7 +217,7 @@ def test_what_has_no_effect_or_cannot_be_changed_is_refused_before_anything_is_r
         assert code == 1, said
         assert message in said.replace("Extra", "extra"), said
     code, said = mepdiff(
-        *words(measured, output, "refine", probe_rate=0, position_rate=0, max_shift=0.5)
+        *words(measured, output, "refine", probe="fixed", positions="fixed", max_shift=0.5)
     )
     assert code == 1
     assert "max_shift has no effect here" in said

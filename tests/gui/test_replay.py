@@ -45,7 +45,7 @@ def test_what_a_run_refined_is_taken_into_the_next_one(desk, tmp_path):
     """Refined probe and positions lay beside the volume, and no dock could use them."""
     desk.take()
     desk.session.change("setup", solver="refine")
-    desk.session.change_settings("refine", iterations=4, probe_start=1, learning_rate=1e-2)
+    desk.session.change_settings("refine", iterations=4, probe_start=1, volume_step=4.0)
     desk.click(desk.reconstruct.start_button)
     run = desk.session.runs[-1]
     desk.until(lambda: not run.going_on)

@@ -66,15 +66,19 @@ CASES = {
     ),
     "refine": Case(
         "refine",
-        {"iterations": 4, "probe_start": 1, "position_rate": 1e-3, "learning_rate": 1e-2},
+        # no positions held out: on so small a scan they would have what moves put back
+        {"iterations": 4, "probe_start": 1, "position_start": 1, "held_out": 0.0},
         {
             "iterations": 5,
             "batch": 5,
-            "learning_rate": 1e-3,
-            "probe_rate": 3e-2,
-            "position_rate": 5e-2,
+            "volume_step": 1.0,
+            "probe_step": 2.0,
+            "position_step": 50.0,
             "max_shift": 1e-4,
             "probe_start": 9,
+            "position_start": 9,
+            "depth_smoothing": 0.5,
+            "inner_potential": 1.0,
             "non_negative": False,
         },
     ),
@@ -111,8 +115,8 @@ def another(settings, name):
     value = getattr(settings, name)
     options: list[Any] = [
         *({} if not isinstance(value, bool) else {not value}),
-        *([value + 1, value / 2, value * 2] if isinstance(value, (int, float)) else []),
-        *("poisson", "amplitude", "own", "ptyrad", ("Zn",), (), (0.3, 0.1), 7, None, 2),
+        *([value + 1, value / 2, value * 2, 0.25] if isinstance(value, (int, float)) else []),
+        *("poisson", "amplitude", "own", "ptyrad", "fixed", ("Zn",), (), (0.3, 0.1), 7, None, 2),
     ]
     for option in options:
         try:

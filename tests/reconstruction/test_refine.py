@@ -11,12 +11,18 @@ import numpy as np
 import pytest
 import torch
 
+from napari_mepdiff.evaluation.registration import beyond_affine
 from napari_mepdiff.microscope.state import MicroscopeState
+from napari_mepdiff.physics.illumination import Illumination
+from napari_mepdiff.physics.likelihood import Likelihood
+from napari_mepdiff.physics.optics import Optics, probe_from_parameters
+from napari_mepdiff.physics.scan import Raster
 from napari_mepdiff.reconstruction.control import Control
 from napari_mepdiff.reconstruction.ordinary.refine import RefineSettings, refined
 from napari_mepdiff.reconstruction.preview import preview
 from napari_mepdiff.reconstruction.problem import Problem
 from napari_mepdiff.reconstruction.registry import SOLVERS, solve
+from napari_mepdiff.specimen.render import render_batch
 
 from ..gui.conftest import small_data
 from .small import crystal_problem
@@ -35,7 +41,7 @@ def at_the_rim(seed=1):
 def test_positions_are_held_on_the_canvas():
     """Positions wandered off a canvas with a rim of one pixel, and the run died in the middle."""
     problem, control = at_the_rim(), Control()
-    settings = RefineSettings(iterations=12, probe_start=1, position_rate=0.1, batch=12)
+    settings = RefineSettings(iterations=12, position_start=1, position_step=100.0, batch=12)
     frames = list(solve(problem, settings, control))
     assert frames[-1].step == 12
     low, high = problem.position_bounds()
@@ -43,13 +49,13 @@ def test_positions_are_held_on_the_canvas():
     assert (places >= low).all()
     assert (places <= high).all()
     assert (np.abs(places - problem.positions).max(axis=0) > 0.2).any()  # they did want to go
-    told = [note for note in control.notes if "held at its rim" in note]
+    told = [note for note in control.notes if "are held there" in note]
     assert len(told) == 1
 
 
 def test_room_is_asked_for_where_positions_move():
-    assert RefineSettings(position_rate=0.01, max_shift=0.7).position_room() == 0.7
-    assert RefineSettings(position_rate=0.0, max_shift=0.7).position_room() == 0.0
+    assert RefineSettings(positions="affine", max_shift=0.7).position_room() == 0.7
+    assert RefineSettings(positions="fixed", max_shift=0.7).position_room() == 0.0
     assert SOLVERS["adam"].default().position_room() == 0.0
 
 
@@ -58,7 +64,7 @@ def test_what_was_refined_is_kept_and_used_by_the_next_run(tmp_path):
     data = small_data(truth=False)
     wrong = data.optics.model_copy(update={"overfocus": 80.0})
     first = Problem.from_data(data, slices=4, slice_thickness=1.6, optics=wrong)
-    settings = RefineSettings(iterations=25, probe_start=2, probe_rate=2e-2, learning_rate=1e-2)
+    settings = RefineSettings(iterations=25, volume_step=4.0, positions="fixed")
     frames = list(solve(first, settings))
     state = refined(frames[-1], first, run="a night's run")
     assert state is not None
@@ -69,9 +75,10 @@ def test_what_was_refined_is_kept_and_used_by_the_next_run(tmp_path):
     assert again.provenance["run"] == "a night's run"
     second = Problem.from_data(data, slices=4, slice_thickness=1.6, microscope=again)
     torch.testing.assert_close(second.probe, torch.from_numpy(again.probe), rtol=1e-3, atol=1e-3)
-    quick = SOLVERS["adam"].default(iterations=4, learning_rate=1e-2, misfit="amplitude")
-    with_it, without = (list(solve(p, quick))[-1].loss for p in (second, first))
+    fixed = RefineSettings(iterations=8, volume_step=4.0, probe="fixed", positions="fixed")
+    with_it, without = (list(solve(p, fixed))[-1].loss for p in (second, first))
     assert with_it < 0.8 * without
+    quick = SOLVERS["adam"].default(iterations=1)
     assert refined(list(solve(second, quick))[-1], second) is None
 
 
@@ -84,15 +91,102 @@ def test_a_preview_of_a_refinement_is_less_work():
 
 
 def test_what_is_fixed_has_no_effect_and_says_so():
-    still = RefineSettings(probe_rate=0.0, position_rate=0.0)
+    still = RefineSettings(probe="fixed", positions="fixed")
     assert {"max_shift", "probe_start"} <= still.idle().keys()
-    assert "max_shift" in RefineSettings().idle()
+    assert RefineSettings().idle() == {}
     with pytest.raises(ValueError, match="max_shift cannot change now: the positions are fixed"):
-        next_step_changes(max_shift=0.2)
+        next_step_changes(RefineSettings(iterations=2, positions="fixed"), max_shift=0.2)
 
 
-def next_step_changes(**fields):
+def next_step_changes(settings, **fields):
     control = Control()
-    for frame in solve(crystal_problem(scan=5)[0], RefineSettings(iterations=2), control):
+    for frame in solve(crystal_problem(scan=5)[0], settings, control):
         if frame.step == 1:
             control.change(**fields)
+
+
+# ---- what is refined, and on what evidence ----------------------------------------------------
+def measurement(tilt=(0.0, 0.0), background=0.0, source=0.0, told=60.0, shift=0.0, seed=0):
+    """A crystal of 6 slices of 6 Å in an extended field, and what was told of the microscope."""
+    rng = np.random.default_rng(seed)
+    numbers, places = [], []
+    for y in np.arange(0.9, 13, 2.0):
+        for x in np.arange(0.7, 13, 2.0):
+            for s in range(6):
+                numbers.append((22, 38)[(round(y / 2) + round(x / 2)) % 2])
+                places.append((6 * s + 3.0, y, x))
+    volume = render_batch([(np.array(numbers), np.array(places))], (6, 64, 64), (6.0, 0.2, 0.2))[0]
+    optics = Optics(semi_angle=20, overfocus=60, C30=5000)
+    light = Illumination(optics, source, 0.0, 3 if source else 1, (32, 32), (0.2, 0.2))
+    scan = Raster(shape=(14, 14), step=(0.4, 0.4), origin=(3.7, 3.7))
+    true = scan.positions() + rng.normal(0, shift, (196, 2)).clip(-0.4, 0.4)
+    known = {"pixel_size": (0.2, 0.2), "slice_thickness": 6.0, "energy": 300.0}
+    like = Likelihood(
+        np.zeros((196, 32, 32)),
+        (light.probe() * 1e5**0.5).to(torch.complex64),
+        true,
+        (6, 64, 64),
+        boundary="extended",
+        **known,
+    )
+    like.set_gaps(tilt=tilt)
+    like.set_detector(background=background)
+    counts = rng.poisson(like.patterns(volume).numpy()).astype(np.float32)
+    wrong = optics.model_copy(update={"overfocus": told})
+    problem = Problem(
+        patterns=counts,
+        probe=probe_from_parameters(wrong, (32, 32), (0.2, 0.2)) * float(counts.sum() / 196) ** 0.5,
+        positions=scan.positions(),
+        shape=(6, 64, 64),
+        voxel_size=(6.0, 0.2, 0.2),
+        slice_thickness=(6.0,) * 6,
+        energy=300.0,
+        boundary="extended",
+        optics=wrong,
+    )
+    return problem, true, volume.numpy()
+
+
+def found(problem, control=None, **fields):
+    settings = RefineSettings(**{"iterations": 12, "held_out": 0.1, "modes": 1, **fields})
+    return list(solve(problem, settings, control))[-1]
+
+
+@pytest.fixture(scope="module")
+def all_wrong():
+    problem, true, volume = measurement((3.0, -4.0), 0.4, 0.25, 75.0, 0.1)
+    return found(problem, iterations=20, modes=3), problem, true, volume
+
+
+def test_a_measurement_with_every_error_at_once_is_explained(all_wrong):
+    """Defocus told 15 Å off, tilt, background, source size and jitter not told at all."""
+    frame, problem, true, volume = all_wrong
+    assert frame.loss < 1.15
+    sums = (frame.volume.sum(0)[18:46, 18:46], volume.sum(0)[18:46, 18:46])
+    assert np.corrcoef(sums[0].ravel(), sums[1].ravel())[0, 1] > 0.9
+    np.testing.assert_allclose(frame.info.tilt, (3.0, -4.0), atol=1.0)
+    assert 0.15 < frame.info.background < 0.45  # free voxels explain some of it
+    assert beyond_affine(frame.info.positions, true) < 0.4 * beyond_affine(problem.positions, true)
+
+
+def test_what_was_told_rightly_stays():
+    """A scan that was exact is not stretched by fitting noise, and the user is told so."""
+    problem, _, _ = measurement()
+    control = Control()
+    frame = found(problem, control, iterations=30, probe="fixed", positions="affine", narrowest=0)
+    assert any("shear and rotation of the scan are as told" in n for n in control.notes)
+    assert np.array_equal(frame.info.positions, problem.positions)
+    assert frame.loss < 1.15
+
+
+def test_a_run_that_was_interrupted_goes_on_bit_for_bit(tmp_path):
+    problem, _, _ = measurement((2.0, 0.0), 0.2, 0.0, 66.0, 0.05)
+    settings = RefineSettings(iterations=7, probe_start=2, position_start=1)
+    whole = [f.volume for f in solve(problem, settings)]
+    control = Control()
+    for frame in solve(problem, settings, control, checkpoint=tmp_path / "state", every=0):
+        if frame.step == 4:
+            control.stop()
+    rest = list(solve(problem, settings, checkpoint=tmp_path / "state"))
+    assert [f.step for f in rest] == [5, 6, 7]
+    assert np.array_equal(rest[-1].volume, whole[-1])

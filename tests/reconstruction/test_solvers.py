@@ -24,7 +24,7 @@ from napari_mepdiff.reconstruction.optimisers import LBFGS
 from napari_mepdiff.reconstruction.ordinary.adam import AdamSettings
 from napari_mepdiff.reconstruction.ordinary.lbfgs import LBFGSSettings
 from napari_mepdiff.reconstruction.ordinary.objective import Objective
-from napari_mepdiff.reconstruction.ordinary.probe import fit_probe, probe_error
+from napari_mepdiff.reconstruction.ordinary.probe import ProbeFitSettings, fit_probe, probe_error
 from napari_mepdiff.reconstruction.ordinary.refine import RefineSettings
 from napari_mepdiff.reconstruction.problem import Problem
 from napari_mepdiff.reconstruction.registry import SOLVERS, SolverError, solve, solver_of
@@ -91,7 +91,7 @@ QUICK = {
     "ptyrad-adam": AdamSettings(iterations=10, learning_rate=0.02, batch=27, engine="ptyrad"),
     "ptyrad-lbfgs": LBFGSSettings(iterations=3, batch=None, learning_rates=(1.0,), engine="ptyrad"),
     "atomic": SOLVERS["atomic"].default(iterations=25),
-    "refine": RefineSettings(iterations=8, learning_rate=0.02, probe_start=20, batch=16),
+    "refine": RefineSettings(iterations=12, volume_step=4.0),
 }
 
 
@@ -323,14 +323,7 @@ def test_registry_and_settings():
 
 def test_positions_are_refined_together_with_the_volume():
     problem, _, true = make_problem(positions_error=0.12, electrons=2e6)
-    settings = RefineSettings(
-        iterations=40,
-        learning_rate=0.02,
-        position_rate=0.01,
-        probe_rate=0.0,
-        probe_start=6,
-        batch=27,
-    )
+    settings = RefineSettings(iterations=40, volume_step=4.0, probe="fixed", held_out=0.1)
     frame = last(solve(problem, settings))
     before = problem.positions - true
     after = frame.info.positions - true
@@ -346,7 +339,7 @@ def test_one_probe_is_fitted_over_several_specimens():
 
     begun = [replace(p, probe=start) for p in problems]
     seen = []
-    settings = RefineSettings(
+    settings = ProbeFitSettings(
         iterations=30, learning_rate=0.02, probe_rate=5e-3, probe_start=3, batch=27
     )
     fitted = fit_probe(begun, settings, lambda *a: seen.append(a))

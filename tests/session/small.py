@@ -23,7 +23,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "ptyrad-adam": {"iterations": 5, "learning_rate": 5e-3},
     "ptyrad-lbfgs": {"iterations": 3, "evaluations": 3, "learning_rates": (0.5,)},
     "atomic": {"iterations": 10, "elements": ("C",), "held_out": 0.2, "penalty": 0.5},
-    "refine": {"iterations": 6, "probe_start": 1, "position_rate": 1e-3, "learning_rate": 1e-2},
+    "refine": {"iterations": 6, "probe_start": 1, "position_start": 1, "volume_step": 4.0},
     "dps": {"guidance": "decoupled", "steps": 10, "evaluations": 5},
 }
 

@@ -36,7 +36,7 @@ TELL = {
     "ptyrad-adam": {"learning_rate": (1e-3, 8e-3), "batch": (5, 12)},
     "ptyrad-lbfgs": {"l1": (0.1, 2.0)},
     "atomic": {"penalty": (0.1, 5.0), "iterations": (9, 12), "patience": (1, 5)},
-    "refine": {"learning_rate": (1e-3, 2e-2), "position_rate": (1e-3, 5e-2), "batch": (5, 12)},
+    "refine": {"volume_step": (1.0, 12.0), "position_step": (1.0, 20.0), "batch": (5, 12)},
     "dps": {"weight": (0.3, 3.0), "fraction": (0.2, 1.0), "schedule": ("alpha", "constant")},
 }  # fmt: skip
 

@@ -70,12 +70,12 @@ def test_a_run_keeps_its_own_measurement_name_and_truth(session, measured, tmp_p
 def test_a_refinement_is_given_the_room_that_its_positions_need(session, measured):
     """The canvas ended a pixel beyond the windows, and the run after sixteen of forty passes."""
     session.change("setup", solver="refine")
-    session.change_settings("refine", position_rate=0.01, max_shift=0.7)
+    session.change_settings("refine", positions="affine", max_shift=0.7)
     assert session.new_run().recipe.margin == 0.7
     settings = session.settings("refine")
     run = begin(Opening(path=str(measured)), Preparation(), settings, solver="refine")
     assert run.recipe.margin == 0.7
-    session.change_settings("refine", position_rate=0.0)
+    session.change_settings("refine", positions="fixed")
     assert session.new_run().recipe.margin == 0.0
 
 

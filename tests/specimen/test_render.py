@@ -67,3 +67,13 @@ def test_other_voxels_and_energies():
     truth = render(atoms, **kwargs).array
     ours = render_batch([structure_of(atoms)], **kwargs)[0].numpy()
     assert np.linalg.norm(ours - truth) < 1e-3 * np.linalg.norm(truth)
+
+
+@needs("abtem")
+def test_a_thickness_that_is_not_a_round_number_gives_the_slices_that_were_asked_for():
+    """7 slices of 9.7667… Å are 68.367… Å, of which abTEM made 8 slices by rounding."""
+    from ase import Atoms
+
+    thick = 9.766734374124786
+    atoms = Atoms("Sr", positions=[[2.0, 2.0, 60.0]], cell=[4, 4, 7 * thick], pbc=True)
+    assert render(atoms, (7, 20, 20), (thick, 0.2, 0.2)).array.shape == (7, 20, 20)

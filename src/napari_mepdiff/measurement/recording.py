@@ -82,8 +82,8 @@ def record(
     truth = render(near, (c.slices, *shape), c.voxel_size, energy=c.optics.energy)
     optics = instrument.true_optics(c.optics)
     members = instrument.members
-    places = spread(rng, members, len(told), 2, instrument.source_size)
-    foci = spread(rng, members, 1, 1, instrument.focal_spread)[:, 0, 0]
+    places = spread(rng, members, 2, instrument.source_size)
+    foci = spread(rng, members, 1, instrument.focal_spread)[:, 0]
     rest = None if own else _padded(truth, side, offset)
     inner = (offset[1] * pixel, offset[0] * pixel)
     batches = members * -(-len(told) // BATCH)
@@ -182,12 +182,18 @@ def _refuse(c: Conditions, instrument: Instrument) -> None:
         raise ValueError("more dead and hot pixels than the detector has")
 
 
-def spread(rng: np.random.Generator, members: int, n: int, axes: int, rms: float) -> Array:
-    """Normal draws (members, n, axes) whose mean over members is 0 and whose rms is exact."""
+def spread(rng: np.random.Generator, members: int, axes: int, rms: float) -> Array:
+    """Normal draws (members, axes) of mean 0 and exact rms; as much along every direction.
+
+    All positions share them, as they share a source: drawn for each anew, a source of few points
+    would look different, and shifted, at every position.
+    """
     if rms == 0:
-        return np.zeros((members, n, axes))
-    drawn = rng.normal(size=(members, n, axes))
+        return np.zeros((members, axes))
+    drawn = rng.normal(size=(members, axes))
     drawn -= drawn.mean(axis=0)
+    if members > axes:
+        drawn = np.linalg.svd(drawn, full_matrices=False)[0]  # uncorrelated, each of length 1
     return np.asarray(drawn * (rms / np.sqrt((drawn**2).mean(axis=0))))
 
 

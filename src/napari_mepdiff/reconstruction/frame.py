@@ -62,8 +62,17 @@ class RefineInfo(StepInfo):
         (M, Ky, Kx) complex64, centred, √electrons.
     positions : ndarray
         (N, 2), Å, on the canvas.
+    held_out : float or None
+        Misfit over shot noise of the positions that are held out of the fit.
+    tilt : (y, x)
+        Of the beam against the columns of atoms, mrad.
+    background : float
+        Electrons per pixel and pattern that are not of the specimen.
     """
 
+    held_out: float | None = None
+    tilt: tuple[float, float] = (0.0, 0.0)
+    background: float = 0.0
     probe: NDArray[np.complex64] = field(default_factory=lambda: np.zeros((0, 0, 0), np.complex64))
     positions: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
 

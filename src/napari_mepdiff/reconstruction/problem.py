@@ -57,6 +57,8 @@ class Problem:
     scan, scan_index : ndarray, optional
         Where all positions of the scan lie on the canvas, (N', 2), and which of them the patterns
         are; dropped frames are left out.
+    optics : Optics or None
+        What the probe was made from; None where it was given as it is.
     findings : tuple of str
         What is doubtful about the measurement, as validation says it.
     """
@@ -78,6 +80,7 @@ class Problem:
     scan: NDArray[np.float64] | None = None
     scan_index: NDArray[np.int64] | None = None
     findings: tuple[str, ...] = ()
+    optics: Optics | None = None
 
     @classmethod
     def from_data(
@@ -205,6 +208,7 @@ class Problem:
             scan=places,
             scan_index=index,
             findings=findings,
+            optics=illumination if known is None else None,
         )
 
     def released(self) -> Problem:

@@ -43,7 +43,7 @@ def projected_phase(
     potential = abtem.Potential(
         wide,
         gpts=(width + 2 * pad_x, height + 2 * pad_y),
-        slice_thickness=dz,
+        slice_thickness=(dz,) * depth,  # of a number abTEM makes 8 slices of 7.000000000000001
         parametrization=parametrization,
         projection=projection,
     )

@@ -18,7 +18,7 @@ FIRST = {
     "adam": ("iterations", "learning_rate", "misfit", "non_negative", "seed"),
     "lbfgs": ("iterations", "evaluations", "batch", "misfit", "non_negative", "seed"),
     "atomic": ("elements", "iterations", "misfit"),
-    "refine": ("iterations", "learning_rate", "probe_rate", "position_rate", "misfit"),
+    "refine": ("iterations", "modes", "probe", "positions", "misfit"),
 }
 ELSEWHERE = {
     "weight",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...physics.light import light_on_canvas
 from ...physics.likelihood import Likelihood
 from ...physics.misfit import Misfit
 from ...prior.model import Prior
@@ -61,7 +62,7 @@ class Posterior:
         self.term = self._term(misfit_of(s, kind), whole)
         self.dark: Tensor | None = None
         if self.problem.boundary == "extended":
-            light = self.grid.to_prior(illumination(self.term.likelihood)[None])[0]
+            light = self.grid.to_prior(light_on_canvas(self.term.likelihood)[None])[0]
             self.dark = light < ILLUMINATED * light.max()
 
     def poll(self) -> None:
@@ -103,14 +104,3 @@ def misfit_of(s: DPSSettings, kind: GuidanceKind) -> Misfit:
     if kind == "paper":
         return "intensity"
     return "poisson" if kind == "atoms" else s.misfit
-
-
-def illumination(likelihood: Likelihood) -> Tensor:
-    """Electrons per voxel of the canvas (H, W) over the whole scan."""
-    windows = likelihood.model.windows
-    intensity = likelihood.probe.abs().square().sum(dim=0)
-    padded = torch.zeros(windows.padded, dtype=intensity.dtype, device=intensity.device)
-    height, width = windows.window
-    for y, x in windows.corner.tolist():
-        padded[y : y + height, x : x + width] += intensity
-    return windows.fold(padded)

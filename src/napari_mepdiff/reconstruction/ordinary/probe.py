@@ -10,18 +10,40 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ...physics.likelihood import Likelihood
-from ...physics.misfit import shot_noise
+from ...physics.misfit import Misfit, shot_noise
 from ..optimisers import Adam
 from ..problem import Problem
-from .refine import RefineSettings
+from ..settings import SolverSettings
+
+
+class ProbeFitSettings(SolverSettings):
+    """Adam on all volumes and the probe that they share."""
+
+    misfit: Misfit = Field("amplitude", title="Misfit")
+    iterations: int = Field(50, ge=1, title="Iterations", description="passes over all specimens")
+    batch: int = Field(32, ge=1, title="Batch", description="positions per step")
+    learning_rate: float = Field(
+        5e-3, gt=0, title="Learning rate of the volumes", description="rad per step"
+    )
+    probe_rate: float = Field(
+        1e-3,
+        gt=0,
+        title="Learning rate of the probe",
+        description="per step, of its largest amplitude",
+    )
+    probe_start: int = Field(
+        5, ge=0, title="Probe from iteration", description="the volumes form first"
+    )
+    non_negative: bool = Field(True, title="Non-negative phase")
 
 
 def fit_probe(
     problems: Sequence[Problem],
-    settings: RefineSettings | None = None,
+    settings: ProbeFitSettings | None = None,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> Tensor:
     """One probe for many measurements taken under the same conditions (paper, appendix C).
@@ -33,8 +55,7 @@ def fit_probe(
     ----------
     problems : sequence of Problem
         Same window and electrons; the probe of the first is the start.
-    settings : RefineSettings
-        `iterations` passes over all specimens.
+    settings : ProbeFitSettings
     progress : callable, optional
         Called with (pass, passes, mean relative misfit).
 
@@ -48,7 +69,7 @@ def fit_probe(
     ValueError
         If there is no problem or their windows differ.
     """
-    s = settings or RefineSettings()
+    s = settings or ProbeFitSettings()
     if not problems:
         raise ValueError("a probe fit needs at least one measurement")
     if len({tuple(p.probe.shape) for p in problems}) != 1:
