@@ -47,6 +47,9 @@ def train(
     threads: Annotated[
         int | None, typer.Option(help="CPU threads; all of them if not given")
     ] = None,
+    workers: Annotated[
+        int, typer.Option(help="processes that draw crystals ahead, for a GPU; 0: none")
+    ] = 0,
     every: Annotated[float, typer.Option(help="seconds between checkpoints")] = 120.0,
     export: Annotated[
         Path | None, typer.Option(help="write the averaged weights here at the end (.safetensors)")
@@ -109,6 +112,7 @@ def train(
             start=start,
             device=device,
             every=every,
+            workers=workers,
             accelerator=accelerator,
             stop=lambda: control.stopped,
         ):
