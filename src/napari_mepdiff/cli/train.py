@@ -40,6 +40,9 @@ def train(
             "or a training folder"
         ),
     ] = None,
+    elements: Annotated[
+        bool, typer.Option("--elements", help="a new network that can be told the elements")
+    ] = False,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="setting=value, as often as needed")
     ] = None,
@@ -74,6 +77,7 @@ def train(
     if minutes is None and steps is None:
         print("training until Ctrl-C; give --minutes or --steps for an end")
     given = parse_settings(set_ or [])
+    network = PRESETS[preset].model_copy(update={"elements": elements})
     settings: TrainSettings | None
     if resume and (output / "checkpoint.pt").exists():
         kept = TrainSettings.model_validate_json(
@@ -82,12 +86,9 @@ def train(
         settings = TrainSettings.model_validate({**kept.model_dump(), **given})
     elif resume:
         print(f"there is no run in {output} yet: beginning one")
-        resume, settings = (
-            False,
-            TrainSettings.model_validate({"network": PRESETS[preset], **given}),
-        )
+        resume, settings = (False, TrainSettings.model_validate({"network": network, **given}))
     else:
-        settings = TrainSettings.model_validate({"network": PRESETS[preset], **given})
+        settings = TrainSettings.model_validate({"network": network, **given})
     everything = load_structures(structures)
     for problem in everything.problems[:5]:
         print(f"left out: {problem}")

@@ -47,6 +47,19 @@ class Packed:
     count: NDArray[np.int64]
     place: NDArray[np.float32]
 
+    def elements(self, last: int) -> NDArray[np.float32]:
+        """(boxes, last): 1 where an atom of that atomic number, H first, lies in the box itself."""
+        rows, columns = self.place[0] - self.pad[0], self.place[1] - self.pad[1]
+        inside = (rows >= 0) & (rows < self.shape[1]) & (columns >= 0) & (columns < self.shape[2])
+        order = np.argsort(self.first, kind="stable")  # groups as their atoms lie in `place`
+        some = np.add.reduceat(inside, self.first[order]) > 0 if len(order) else np.zeros(0, bool)
+        chosen = order[some]
+        out = np.zeros((self.boxes, last), np.float32)
+        number = self.number[chosen]
+        kept = number <= last
+        out[self.target[chosen[kept]] // self.shape[0], number[kept] - 1] = 1
+        return out
+
     def pieces(self, most: int, spread: float = np.inf) -> list[tuple[int, int]]:
         """Ranges of groups, at most so many, the largest no more than `spread` times the
         smallest."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..base.devices import to_device
+from ..prior.network import ELEMENTS
 from ..prior.process import SCALE
 from ..specimen.packing import Packed
 from .ahead import Order
@@ -33,6 +34,8 @@ class Batch(NamedTuple):
         (B,), λ and w(λ) / p(λ).
     condition, flags : Tensor
         (B, 2, D, H, W) and (B, 3), see :meth:`~napari_mepdiff.prior.network.UNet.forward`.
+    elements, answer : Tensor or None
+        (B, 99) and (B, 4, D, H, W), for a network that takes them.
     """
 
     x: Tensor
@@ -41,6 +44,8 @@ class Batch(NamedTuple):
     factor: Tensor
     condition: Tensor
     flags: Tensor
+    elements: Tensor | None = None
+    answer: Tensor | None = None
 
 
 def shape_at(settings: TrainSettings, step: int) -> tuple[Shape, int]:
@@ -110,4 +115,17 @@ def draw(
         to_device(factor[order], device),
         condition,
         flags,
+        _told(s, boxes, seed, device) if s.network.elements else None,
     )
+
+
+def _told(s: TrainSettings, boxes: Packed, seed: int, device: str) -> Tensor:
+    """The elements (B, 99) that each volume is told: none, its own, or its own and false ones."""
+    rng = np.random.default_rng([seed, 4])
+    told = np.zeros((boxes.boxes, ELEMENTS + 1), np.float32)
+    told[:, :ELEMENTS] = boxes.elements(ELEMENTS)
+    told[:, ELEMENTS] = 1
+    for row in np.flatnonzero(rng.random(len(told)) < s.false_elements):
+        told[row, rng.integers(0, ELEMENTS, rng.integers(1, 3))] = 1
+    told[rng.random(len(told)) < s.no_elements] = 0
+    return to_device(told, device)

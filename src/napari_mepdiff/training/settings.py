@@ -48,6 +48,20 @@ class TrainSettings(BaseModel):
     only_sum: float = Field(
         0.25, ge=0, le=1, title="Depth sum only", description="share that sees only the depth sum"
     )
+    no_elements: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        title="No elements",
+        description="share of volumes whose elements are not told, if the network can be told",
+    )
+    false_elements: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        title="False elements",
+        description="share of the others that are told one or two too many",
+    )
     other_shapes: float = Field(
         0.15,
         ge=0,

@@ -233,7 +233,12 @@ class Trainer:
             with self._quiet(last=part.stop == count):
                 with self._cast():
                     out = self.evaluate(
-                        z[part], batch.log_snr[part], batch.condition[part], batch.flags[part]
+                        z[part],
+                        batch.log_snr[part],
+                        batch.condition[part],
+                        batch.flags[part],
+                        None if batch.elements is None else batch.elements[part],
+                        None if batch.answer is None else batch.answer[part],
                     )
                 each = (out.float() - v[part]).square().mean(dim=(1, 2, 3))
                 total = (each * batch.factor[part]).sum() / count
@@ -244,7 +249,7 @@ class Trainer:
             losses.append(each.detach())
         return torch.cat(losses)
 
-    def evaluate(self, z: Tensor, *given: Tensor) -> Tensor:
+    def evaluate(self, z: Tensor, *given: Tensor | None) -> Tensor:
         """v, by the compiled network where there is one and it was compiled for this shape."""
         s = self.settings
         if self._fast is None or z.shape != (s.batch, s.slices, s.lateral, s.lateral):
