@@ -220,17 +220,15 @@ class Prior:
             spec = (0, pad[2], 0, pad[1], 0, pad[0])
             z = torch.nn.functional.pad(z[:, None], spec, mode="replicate")[:, 0]
             channels = torch.nn.functional.pad(channels, spec, mode="replicate")
+        more: dict[str, Tensor] = {}
+        if elements is not None:
+            more["elements"] = elements.expand(len(z), ELEMENTS + 1)
+        if channels.shape[1] > CONDITION:
+            more["answer"] = channels[:, CONDITION:]
         with torch.autocast(
             torch.device(self.device).type, torch.bfloat16, enabled=self.precision == "bf16"
         ):
-            v = self.network(
-                z,
-                level,
-                channels[:, :CONDITION],
-                flags,
-                None if elements is None else elements.expand(len(z), ELEMENTS + 1),
-                channels[:, CONDITION:] if channels.shape[1] > CONDITION else None,
-            )
+            v = self.network(z, level, channels[:, :CONDITION], flags, **more)
         return v[:, : shape[0], : shape[1], : shape[2]].float()
 
     # ---- files ----------------------------------------------------------------------------------
