@@ -62,6 +62,13 @@ class TrainSettings(BaseModel):
         title="False elements",
         description="share of the others that are told one or two too many",
     )
+    no_answer: float = Field(
+        0.4,
+        ge=0,
+        le=1,
+        title="No data",
+        description="share of volumes of which no data are asked, if the network can be shown them",
+    )
     other_shapes: float = Field(
         0.15,
         ge=0,

@@ -14,15 +14,17 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..base.devices import first_line, has_bf16, require_device
-from ..prior.network import UNet, on_device
-from ..prior.process import diffuse, velocity
+from ..prior.network import ANSWER, UNet, on_device
+from ..prior.process import diffuse, velocity, x_from_v
 from ..specimen.structures import Structures
 from .ahead import Ahead
-from .batch import Batch, draw, order_at
+from .batch import Batch, draw, generators, order_at
+from .microscopes import ask
 from .settings import TrainSettings
 from .stream import Augmentation, CrystalStream
 from .weighting import BANDS, AdaptiveSchedule, band_of
@@ -201,7 +203,7 @@ class Trainer:
         micro = min(self.micro or len(batch.x), len(batch.x))
         while True:
             try:
-                return self.gradient(batch, micro)
+                return self.gradient(self.asked(batch, micro), micro)
             except RuntimeError as error:
                 if "memory" not in str(error).lower():
                     raise
@@ -215,6 +217,29 @@ class Trainer:
                 )
                 if self.device.startswith("cuda"):
                     torch.cuda.empty_cache()
+
+    def asked(self, batch: Batch, micro: int) -> Batch:
+        """The batch with what data say of the network's first guess, for a share of the volumes."""
+        if not self.settings.network.answer:
+            return batch
+        count = round((1 - self.settings.no_answer) * len(batch.x))
+        answer = torch.zeros(len(batch.x), ANSWER, *batch.x.shape[1:], device=batch.x.device)
+        if count:
+            z = diffuse(batch.x[:count], batch.noise[:count], batch.log_snr[:count])
+            guess = []
+            with torch.no_grad(), self._cast():
+                for low in range(0, count, micro):
+                    part = slice(low, min(low + micro, count))
+                    elements = None if batch.elements is None else batch.elements[part]
+                    given = batch.condition[part], batch.flags[part], elements
+                    v = self.network(z[part], batch.log_snr[part], *given)
+                    guess.append(x_from_v(z[part], v.float(), batch.log_snr[part]))
+            seed = int(
+                np.random.default_rng([self.settings.seed, self.step, self.rank, 5]).integers(2**62)
+            )
+            rng = generators(seed, self.device)[1]
+            answer[:count] = ask(torch.cat(guess), batch.x[:count], seed, rng, self.device)
+        return batch._replace(answer=answer)
 
     def gradient(self, batch: Batch, micro: int) -> Tensor:
         """Gradient of the mean of w(λ) / p(λ) · |v − v_θ|², `micro` volumes at a time.
