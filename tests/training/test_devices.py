@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from napari_mepdiff.specimen.structures import load_structures
+from napari_mepdiff.training import microscopes
 from napari_mepdiff.training import step as step_module
 from napari_mepdiff.training.corruption import corrupt
 from napari_mepdiff.training.step import Trainer
@@ -23,21 +24,28 @@ from .small import SETTINGS
 pytestmark = built
 
 
+@pytest.mark.parametrize("told", [False, True])
 @pytest.mark.parametrize("precision", ["float32", "bf16", "auto"])
-def test_a_step_stays_on_the_gpu(precision, monkeypatch):
+def test_a_step_stays_on_the_gpu(precision, told, monkeypatch):
     structures = load_structures().part("validation")
-    settings = SETTINGS.model_copy(update={"precision": precision})
+    network = SETTINGS.network.model_copy(update={"elements": told, "answer": told})
+    settings = SETTINGS.model_copy(update={"precision": precision, "network": network})
     monkeypatch.setattr(step_module, "UNet", really(step_module.UNet))
+    monkeypatch.setattr(
+        microscopes, "probe_from_parameters", really(microscopes.probe_from_parameters)
+    )
     inside = []
     with fake_gpu():
         trainer = Trainer(settings, structures, DEVICE)
         trainer.network.stem.register_forward_hook(lambda m, i, out: inside.append(out.dtype))
-        batch = trainer.draw()
+        batch = trainer.asked(trainer.draw(), 3)
         found = trainer.gradient(batch, 3)
         norm = torch.nn.utils.clip_grad_norm_(trainer.network.parameters(), settings.clip)
         trainer.optimiser.step()
         trainer.follow()
-    for name, tensor in [*batch._asdict().items(), ("losses", found), ("norm", norm)]:
+    made = {k: v for k, v in batch._asdict().items() if v is not None}
+    assert ("answer" in made) == ("elements" in made) == told
+    for name, tensor in [*made.items(), ("losses", found), ("norm", norm)]:
         assert tensor.device.type == DEVICE, name
         assert tensor.dtype == torch.float32, name
     assert found.shape == (settings.batch,)

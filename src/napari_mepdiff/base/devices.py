@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +125,16 @@ def has_bf16(device: str) -> bool:
         return False
     check = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(check()) if check is not None else False
+
+
+def to_device(array: Any, device: Any) -> Any:
+    """A NumPy array or tensor of the CPU there; on a GPU the copy is queued, and nothing waits for
+    it."""
+    torch = load_torch()
+    tensor = torch.as_tensor(array)
+    if torch.device(device).type == "cuda" and torch.cuda.is_available():
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 # ---- PyTorch itself -----------------------------------------------------------------------------

@@ -40,6 +40,9 @@ def train(
             "or a training folder"
         ),
     ] = None,
+    elements: Annotated[
+        bool, typer.Option("--elements", help="a new network that can be told the elements")
+    ] = False,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="setting=value, as often as needed")
     ] = None,
@@ -47,6 +50,9 @@ def train(
     threads: Annotated[
         int | None, typer.Option(help="CPU threads; all of them if not given")
     ] = None,
+    workers: Annotated[
+        int, typer.Option(help="processes that draw crystals ahead, for a GPU; 0: none")
+    ] = 0,
     every: Annotated[float, typer.Option(help="seconds between checkpoints")] = 120.0,
     export: Annotated[
         Path | None, typer.Option(help="write the averaged weights here at the end (.safetensors)")
@@ -71,6 +77,7 @@ def train(
     if minutes is None and steps is None:
         print("training until Ctrl-C; give --minutes or --steps for an end")
     given = parse_settings(set_ or [])
+    network = PRESETS[preset].model_copy(update={"elements": elements})
     settings: TrainSettings | None
     if resume and (output / "checkpoint.pt").exists():
         kept = TrainSettings.model_validate_json(
@@ -79,12 +86,9 @@ def train(
         settings = TrainSettings.model_validate({**kept.model_dump(), **given})
     elif resume:
         print(f"there is no run in {output} yet: beginning one")
-        resume, settings = (
-            False,
-            TrainSettings.model_validate({"network": PRESETS[preset], **given}),
-        )
+        resume, settings = (False, TrainSettings.model_validate({"network": network, **given}))
     else:
-        settings = TrainSettings.model_validate({"network": PRESETS[preset], **given})
+        settings = TrainSettings.model_validate({"network": network, **given})
     everything = load_structures(structures)
     for problem in everything.problems[:5]:
         print(f"left out: {problem}")
@@ -109,6 +113,7 @@ def train(
             start=start,
             device=device,
             every=every,
+            workers=workers,
             accelerator=accelerator,
             stop=lambda: control.stopped,
         ):

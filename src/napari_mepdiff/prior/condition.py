@@ -8,12 +8,34 @@ trusted: its expected depth correlation with the truth.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from .network import CONDITION, ELEMENTS, FLAGS
+
+
+def elements_vector(numbers: Iterable[int]) -> Tensor:
+    """Atomic numbers as the network takes them, (99,): 1 for each, H first, and a last 1.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or one has no place.
+    """
+    found = sorted({int(n) for n in numbers})
+    if not found or found[0] < 1 or found[-1] > ELEMENTS:
+        raise ValueError(
+            f"elements are atomic numbers from 1 (H) to {ELEMENTS} (Cf), one or more; got {found}"
+        )
+    out = torch.zeros(ELEMENTS + 1)
+    out[[n - 1 for n in found]] = 1.0
+    out[-1] = 1.0
+    return out
 
 
 @dataclass(frozen=True)
@@ -22,15 +44,30 @@ class Condition:
 
     Attributes
     ----------
-    volume : Tensor
-        (D, H, W), phase in rad; constant over depth where only the sum is known.
+    volume : Tensor or None
+        (D, H, W), phase in rad; constant over depth where only the sum is known; None: neither is.
     depth_correlation : float or None
         Expected correlation of the volume's depth variation with the truth's, 0 to 1; None: only
         the depth sum is known.
+    elements : tuple of int, optional
+        Atomic numbers of what the specimen may hold; one too many does little harm. Only for
+        priors that were trained with them.
     """
 
-    volume: Tensor
+    volume: Tensor | None = None
     depth_correlation: float | None = None
+    elements: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.volume is None and self.depth_correlation is not None:
+            raise ValueError("a depth correlation says how far a volume can be trusted: give one")
+        if self.elements is not None:
+            elements_vector(self.elements)
+
+    @classmethod
+    def from_elements(cls, numbers: Iterable[int]) -> Condition:
+        """From atomic numbers alone."""
+        return cls(elements=tuple(sorted(set(numbers))))
 
     @classmethod
     def from_sum(cls, image: NDArray[np.floating] | Tensor, slices: int) -> Condition:
@@ -71,8 +108,14 @@ class Condition:
             )
         return cls(tensor.contiguous(), float(depth_correlation))
 
-    def channels(self, scale: float) -> tuple[Tensor, Tensor]:
+    def channels(
+        self, scale: float, shape: tuple[int, int, int] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """(2, D, H, W) and flags (3,), see :class:`~napari_mepdiff.prior.network.UNet`."""
+        if self.volume is None:
+            if shape is None:
+                raise ValueError("where no volume is known the number of voxels must be given")
+            return torch.zeros(CONDITION, *shape), torch.zeros(FLAGS)
         x = self.volume * scale
         mean = x.mean(dim=0, keepdim=True).expand_as(x)
         if self.depth_correlation is None:

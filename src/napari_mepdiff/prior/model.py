@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,9 +19,9 @@ from torch import Tensor
 
 from ..base.devices import has_bf16, require_device
 from . import files
-from .condition import Condition
+from .condition import Condition, elements_vector
 from .files import Card, PriorError, bundled
-from .network import CONDITION, FLAGS, UNet, on_device
+from .network import ANSWER, CONDITION, ELEMENTS, FLAGS, UNet, on_device
 from .process import SCALE, x_from_v
 from .tiling import Windows, in_windows
 
@@ -80,7 +81,12 @@ class Prior:
 
     # ---- evaluation -----------------------------------------------------------------------------
     def __call__(
-        self, z: Tensor, log_snr: Tensor | float, condition: Condition | None = None, seed: int = 0
+        self,
+        z: Tensor,
+        log_snr: Tensor | float,
+        condition: Condition | None = None,
+        seed: int = 0,
+        answer: Tensor | None = None,
     ) -> Tensor:
         """x-prediction of a noisy volume.
 
@@ -94,6 +100,9 @@ class Prior:
             What is known of the volume beforehand (the same for the whole batch).
         seed : int
             Of the random offset of the windows; without effect on a field that is taken whole.
+        answer : Tensor, optional
+            (4, D, H, W) or (B, 4, D, H, W), what the data say of a first guess, see
+            :mod:`~.prior.answer`. Only for priors that were trained with it.
 
         Returns
         -------
@@ -106,15 +115,21 @@ class Prior:
             If the shape is not one that the prior can take.
         """
         with torch.no_grad():
-            return self._predict(z, log_snr, condition, seed)
+            return self._predict(z, log_snr, condition, seed, answer)
 
     def vjp(
-        self, z: Tensor, log_snr: Tensor | float, condition: Condition | None = None, seed: int = 0
+        self,
+        z: Tensor,
+        log_snr: Tensor | float,
+        condition: Condition | None = None,
+        seed: int = 0,
+        answer: Tensor | None = None,
     ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """x-prediction and its pullback g ↦ (∂x / ∂z)ᵀ g, which may be called once."""
+        """x-prediction and its pullback g ↦ (∂x / ∂z)ᵀ g, which may be called once; the answer is
+        held fixed."""
         leaf = z.detach().requires_grad_(True)
         with torch.enable_grad():
-            x = self._predict(leaf, log_snr, condition, seed)
+            x = self._predict(leaf, log_snr, condition, seed, answer)
 
         def pull(gradient: Tensor) -> Tensor:
             return torch.autograd.grad(x, leaf, gradient.to(x))[0]
@@ -122,7 +137,12 @@ class Prior:
         return x.detach(), pull
 
     def _predict(
-        self, z: Tensor, log_snr: Tensor | float, condition: Condition | None, seed: int
+        self,
+        z: Tensor,
+        log_snr: Tensor | float,
+        condition: Condition | None,
+        seed: int,
+        answer: Tensor | None,
     ) -> Tensor:
         if z.ndim not in (3, 4):
             raise ValueError(f"a volume is (D, H, W) or (B, D, H, W), got shape {tuple(z.shape)}")
@@ -136,16 +156,17 @@ class Prior:
         field_ = (depth, height, width)
         level = torch.as_tensor(log_snr, dtype=torch.float32, device=self.device).expand(count)
         channels, flags = self._known(condition, field_)
+        if answer is not None:
+            shown = self._answer(answer, field_, count)
+            channels = torch.cat([channels.expand(*shown.shape[:-4], *channels.shape), shown], -4)
+        evaluate = partial(self._network, elements=self._told(condition))
         if self._whole(field_):
-            v = self._network(
-                volumes, level, channels.expand(count, *channels.shape), flags.expand(count, FLAGS)
-            )
+            known = channels.expand(count, *channels.shape[-4:])
+            v = evaluate(volumes, level, known, flags.expand(count, FLAGS))
         else:
             windows = Windows.over(field_, np.random.default_rng(seed), self.periodic, self.device)
             trend = condition is not None and condition.depth_correlation is not None
-            v = in_windows(
-                self._network, windows, volumes, level, channels, flags, trend, self.batch
-            )
+            v = in_windows(evaluate, windows, volumes, level, channels, flags, trend, self.batch)
         x = x_from_v(volumes, v, level)
         return (x[0] if z.ndim == 3 else x).to(z.device)
 
@@ -153,7 +174,7 @@ class Prior:
         self, condition: Condition | None, field_: tuple[int, int, int]
     ) -> tuple[Tensor, Tensor]:
         """Channels (2, D, H, W) and flags (3,) of a condition, zero where there is none."""
-        if condition is None:
+        if condition is None or condition.volume is None:
             channels = torch.zeros(CONDITION, *field_, device=self.device)
             return channels, torch.zeros(FLAGS, device=self.device)
         if tuple(condition.volume.shape) != field_:
@@ -163,13 +184,35 @@ class Prior:
         channels, flags = condition.channels(self.scale)
         return channels.to(self.device), flags.to(self.device)
 
+    def _told(self, condition: Condition | None) -> Tensor | None:
+        """The elements (99,) of a condition."""
+        if condition is None or condition.elements is None:
+            return None
+        return elements_vector(condition.elements).to(self.device)
+
+    def _answer(self, answer: Tensor, field_: tuple[int, int, int], count: int) -> Tensor:
+        shape = tuple(answer.shape)
+        if shape not in ((ANSWER, *field_), (count, ANSWER, *field_)):
+            raise ValueError(
+                f"an answer of the data is {ANSWER} channels of the volume's {field_} voxels, "
+                f"got shape {shape}"
+            )
+        return answer.detach().to(self.device, torch.float32)
+
     def _whole(self, field_: tuple[int, int, int]) -> bool:
         fits = all(n <= most for n, most in zip(field_, LARGEST, strict=True))
         return self.tiling == "whole" or (self.tiling == "auto" and fits)
 
-    def _network(self, z: Tensor, level: Tensor, channels: Tensor, flags: Tensor) -> Tensor:
-        """v (B, D, H, W); a field that is no multiple of the network's stride is continued by its
-        outermost voxels.
+    def _network(
+        self,
+        z: Tensor,
+        level: Tensor,
+        channels: Tensor,
+        flags: Tensor,
+        elements: Tensor | None = None,
+    ) -> Tensor:
+        """v (B, D, H, W), an answer being further channels; a field that is no multiple of the
+        network's stride is continued by its outermost voxels.
         """
         shape, stride = z.shape[1:], self.network.config.stride
         pad = [(-n) % s for n, s in zip(shape, stride, strict=True)]
@@ -177,10 +220,15 @@ class Prior:
             spec = (0, pad[2], 0, pad[1], 0, pad[0])
             z = torch.nn.functional.pad(z[:, None], spec, mode="replicate")[:, 0]
             channels = torch.nn.functional.pad(channels, spec, mode="replicate")
+        more: dict[str, Tensor] = {}
+        if elements is not None:
+            more["elements"] = elements.expand(len(z), ELEMENTS + 1)
+        if channels.shape[1] > CONDITION:
+            more["answer"] = channels[:, CONDITION:]
         with torch.autocast(
             torch.device(self.device).type, torch.bfloat16, enabled=self.precision == "bf16"
         ):
-            v = self.network(z, level, channels, flags)
+            v = self.network(z, level, channels[:, :CONDITION], flags, **more)
         return v[:, : shape[0], : shape[1], : shape[2]].float()
 
     # ---- files ----------------------------------------------------------------------------------

@@ -29,10 +29,23 @@ from .layers import (
     zero,
 )
 
-__all__ = ["ALL", "CONDITION", "FLAGS", "LATERAL", "PRESETS", "Level", "UNet", "UNetConfig"]
+__all__ = [
+    "ALL",
+    "ANSWER",
+    "CONDITION",
+    "ELEMENTS",
+    "FLAGS",
+    "LATERAL",
+    "PRESETS",
+    "Level",
+    "UNet",
+    "UNetConfig",
+]
 
 LATERAL, ALL = (1, 2, 2), (2, 2, 2)
 CONDITION = 2  # channels: depth mean, trend
+ELEMENTS = 98  # H to Cf; and a number that says whether the elements are told
+ANSWER = 4  # channels, see prior.answer
 
 
 class Level(BaseModel):
@@ -78,6 +91,10 @@ class UNetConfig(BaseModel):
         Widening of the feed-forward part of an attention layer; 0 for none.
     resample_kernel : int
         Voxels a side of the convolution beside each resampling: 1 or 3.
+    elements : bool
+        Whether it can be told which elements there are.
+    answer : bool
+        Whether it can be shown what the data say of a first guess.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -90,6 +107,8 @@ class UNetConfig(BaseModel):
     kernel: Literal["full", "factorised"] = "full"
     feed_forward: int = 0
     resample_kernel: Literal[1, 3] = 1
+    elements: bool = False
+    answer: bool = False
 
     @property
     def stride(self) -> Stride:
@@ -140,6 +159,15 @@ class UNet(nn.Module):
         self.stem = nn.Conv3d(
             (1 + CONDITION) * p2, levels[0].channels, (1, 3, 3), padding=(0, 1, 1)
         )
+        # both begin as nothing, so that a network that learns to listen begins as the one before
+        if config.elements:
+            self.told = nn.Linear(ELEMENTS + 1, e, bias=False)
+            zero(self.told)
+        if config.answer:
+            self.answered = nn.Conv3d(
+                ANSWER * p2, levels[0].channels, (1, 3, 3), padding=(0, 1, 1), bias=False
+            )
+            zero(self.answered)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         skips = []
         width = levels[0].channels
@@ -181,7 +209,15 @@ class UNet(nn.Module):
         self.head = nn.Conv3d(width, p2, (1, 3, 3), padding=(0, 1, 1))
         zero(self.head)
 
-    def forward(self, z: Tensor, log_snr: Tensor, condition: Tensor, flags: Tensor) -> Tensor:
+    def forward(
+        self,
+        z: Tensor,
+        log_snr: Tensor,
+        condition: Tensor,
+        flags: Tensor,
+        elements: Tensor | None = None,
+        answer: Tensor | None = None,
+    ) -> Tensor:
         """v of a noisy volume.
 
         Parameters
@@ -195,12 +231,37 @@ class UNet(nn.Module):
             there is none.
         flags : Tensor
             (B, 3): has a mean, has a trend, trust in the trend; 0 or 1, 0 or 1, 0 to 1.
+        elements : Tensor, optional
+            (B, 99): 1 for each element that may be there, H first, and 1 if they are told at all.
+        answer : Tensor, optional
+            (B, 4, D, H, W): what the data say of a first guess, see :mod:`~.prior.answer`; zero
+            where they are not asked.
+
+        Raises
+        ------
+        ValueError
+            If elements or an answer are given to a network that has not learnt to take them.
         """
         p = self.config.patch
-        embedding = F.silu(self.embed(log_snr, flags))
+        embedding = self.embed(log_snr, flags)
+        if elements is not None:
+            if not self.config.elements:
+                raise ValueError(
+                    "this prior cannot be told the elements: it was trained without them; "
+                    "leave them out, or choose a prior that knows elements"
+                )
+            embedding = embedding + self.told(elements)
+        embedding = F.silu(embedding)
         x = torch.cat([z[:, None], condition], dim=1)
         x = unshuffle(x, (1, p, p)).contiguous(memory_format=torch.channels_last_3d)
         x = self.stem(x)
+        if answer is not None:
+            if not self.config.answer:
+                raise ValueError(
+                    "this prior cannot be shown what the data say: it was trained without them"
+                )
+            y = unshuffle(answer, (1, p, p)).contiguous(memory_format=torch.channels_last_3d)
+            x = x + self.answered(y)
         skips = []
         for stage in self.down:
             x = stage["resample"](x)  # type: ignore[index]

@@ -216,7 +216,7 @@ def sample(
     progress : callable, optional
         Called with the step and the number of steps.
     """
-    if condition is not None:
+    if condition is not None and condition.volume is not None:
         depth, height, width = condition.volume.shape
         shape = (depth, height, width)
     rng = torch.Generator().manual_seed(seed)

@@ -78,14 +78,15 @@ def in_windows(
     Parameters
     ----------
     evaluate : callable
-        The network on windows (n, d, h, w) with conditions (n, 2, d, h, w).
+        The network on windows (n, d, h, w) with conditions (n, C, d, h, w).
     windows : Windows
     z : Tensor
         (B, D, H, W).
     level : Tensor
         λ, (B,).
     condition, flags : Tensor
-        (2, D, H, W) and (3,), one for all.
+        (C, D, H, W), one for all, or (B, C, D, H, W); depth mean and trend are the first two
+        channels. Flags (3,).
     trend : bool
         Whether the condition says something of depth, so that its mean is taken window by window.
     batch : int
@@ -101,13 +102,16 @@ def in_windows(
         ]
         many = len(places) * count
         parts = torch.stack([z[:, a, b, c] for a, b, c in places])  # (windows, B, d, h, w)
-        known = torch.stack([condition[:, a, b, c] for a, b, c in places])
+        known = torch.stack([condition[..., a, b, c] for a, b, c in places])
+        if known.ndim == 5:  # one for all volumes
+            known = known.repeat_interleave(count, 0)
+        known = known.reshape(many, *known.shape[-4:])
         if trend:
             known = own_mean(known)
         v = evaluate(
             parts.reshape(many, *windows.shape),
             level.repeat(len(places)),
-            known.repeat_interleave(count, 0),
+            known,
             flags.expand(many, len(flags)),
         ).reshape(parts.shape)
         for part, (a, b, c) in zip(v, places, strict=True):
@@ -117,12 +121,12 @@ def in_windows(
 
 
 def own_mean(known: Tensor) -> Tensor:
-    """Conditions (n, 2, d, h, w) split anew, so that mean and trend are those of the window's own
-    slices.
+    """Conditions (n, C, d, h, w), the first two channels split anew, so that mean and trend are
+    those of the window's own slices.
     """
-    volume = known.sum(dim=1)
+    volume = known[:, :2].sum(dim=1)
     mean = volume.mean(dim=1, keepdim=True).expand_as(volume)
-    return torch.stack([mean, volume - mean], dim=1)
+    return torch.cat([torch.stack([mean, volume - mean], dim=1), known[:, 2:]], dim=1)
 
 
 def starts(

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from ..physics.optics import interaction_parameter
+from .packing import MARGIN
 from .scattering import projected_factor
 
-MARGIN = 4.0  # Å; beyond it a Lobato potential is below 1e-3 of its neighbourhood
+__all__ = ["MARGIN", "atom_kernel"]
 
 
 @lru_cache(maxsize=512)

@@ -12,16 +12,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from ..base.devices import to_device
 from . import abtem
 from .atoms import Structure, structure_of
 from .kernels import MARGIN, atom_kernel
+from .packing import Packed, pack
 from .volume import Volume
 
 if TYPE_CHECKING:
@@ -143,81 +144,73 @@ def render_batch(
     Tensor
         (B, D, H, W) in rad, on the device.
     """
-    depth, height, width = shape
-    dz, dy, dx = voxel_size
-    pad_y, pad_x = int(np.ceil(margin / dy)), int(np.ceil(margin / dx))
+    return render_packed(pack(structures, shape, voxel_size, margin), energy=energy, device=device)
+
+
+def render_packed(
+    packed: Packed, *, energy: float = 300.0, device: str | torch.device = "cpu"
+) -> Tensor:
+    """Phase volumes of boxes whose atoms were sorted by :func:`~.packing.pack`.
+
+    On a GPU nothing waits for it: the work is queued.
+
+    Parameters
+    ----------
+    packed : Packed
+    energy : float
+        kV, for σ_e.
+    device : str or torch.device
+        Where to render.
+
+    Returns
+    -------
+    Tensor
+        (B, D, H, W) in rad, on the device.
+    """
+    device = torch.device(device)
+    depth, height, width = packed.shape
+    pad_y, pad_x = packed.pad
     wide = (height + 2 * pad_y, width + 2 * pad_x)
-    keys, where = [], []
-    for index, (numbers, positions) in enumerate(structures):
-        slices = np.floor(positions[:, 0] / dz).astype(np.int64)
-        rows, columns = positions[:, 1] / dy + pad_y, positions[:, 2] / dx + pad_x
-        inside = (
-            (slices >= 0)
-            & (slices < depth)
-            & (rows >= 0)
-            & (rows < wide[0])
-            & (columns >= 0)
-            & (columns < wide[1])
-        )
-        keys.append(((index * depth + slices[inside]) << 8) + np.asarray(numbers)[inside])
-        where.append(np.stack([rows[inside], columns[inside]]))
-    key, place = np.concatenate(keys), np.concatenate(where, axis=1)
     out = torch.zeros(
-        len(structures) * depth, wide[0], wide[1] // 2 + 1, dtype=torch.complex64, device=device
+        packed.boxes * depth, wide[0], wide[1] // 2 + 1, dtype=torch.complex64, device=device
     )
-    if len(key):
-        order = np.argsort(key, kind="stable")
-        groups, start, count = np.unique(key[order], return_index=True, return_counts=True)
-        slot = np.arange(len(key)) - np.repeat(start, count)
-        _splat(
-            out,
-            groups,
-            count,
-            np.repeat(np.arange(len(groups)), count),
-            slot,
-            place[:, order],
-            wide,
-            (dy, dx),
-            energy,
-        )
+    if len(packed.count):
+        _splat(out, packed, wide, energy)
     volume = torch.fft.irfft2(out, s=wide)[:, pad_y : pad_y + height, pad_x : pad_x + width]
-    return volume.reshape(len(structures), depth, height, width).contiguous()
+    return volume.reshape(packed.boxes, depth, height, width).contiguous()
 
 
-def _splat(
-    out: Tensor,
-    groups: NDArray[Any],
-    count: NDArray[Any],
-    member: NDArray[Any],
-    slot: NDArray[Any],
-    place: NDArray[Any],
+def _splat(out: Tensor, packed: Packed, wide: tuple[int, int], energy: float) -> None:
+    """Add the spectra of all groups (one slice, one element) to the slices in `out`."""
+    device = out.device
+    pixel_size = packed.voxel_size[1:]
+    elements, which = np.unique(packed.number, return_inverse=True)
+    kernels = torch.stack([_kernel(int(n), wide, pixel_size, energy, device) for n in elements])
+    coordinates = to_device(packed.place, device)
+    kind, target = to_device(which, device), to_device(packed.target, device)
+    first, count = to_device(packed.first, device), to_device(packed.count, device)
+    # on a processor pieces that stay in the cache, on a GPU few and of like size
+    cpu = device.type == "cpu"
+    for low, end in packed.pieces(64) if cpu else packed.pieces(4096, 2.0):
+        member = torch.arange(int(packed.count[end - 1]), device=device)
+        part = slice(low, end)
+        valid = member < count[part, None]
+        at = (first[part, None] + member).clamp_max(packed.place.shape[1] - 1)
+        y = _shares(coordinates[0][at], wide[0], full=True) * valid[..., None]
+        x = _shares(coordinates[1][at], wide[1], full=False)
+        spectrum = torch.bmm(y.transpose(1, 2), x) * kernels[kind[part]]
+        out.index_add_(0, target[part], spectrum)
+
+
+@lru_cache(maxsize=512)
+def _kernel(
+    number: int,
     wide: tuple[int, int],
     pixel_size: tuple[float, float],
     energy: float,
-) -> None:
-    """Add the spectra of all groups (one slice, one element) to the slices in `out`."""
-    device = out.device
-    elements, which = np.unique(groups & 255, return_inverse=True)
-    kernels = torch.stack([atom_kernel(int(n), wide, pixel_size, energy) for n in elements]).to(
-        device
-    )
-    # groups of like size together: little padding, and pieces that stay in the cache
-    by_size = np.argsort(count, kind="stable")
-    piece = 64 if device.type == "cpu" else 4096
-    first = np.concatenate([[0], np.cumsum(count)])
-    coordinates = torch.from_numpy(place).to(device, torch.float32)
-    for low in range(0, len(groups), piece):
-        chosen = by_size[low : low + piece]
-        most = int(count[chosen].max())
-        index = first[chosen][:, None] + np.arange(most)[None]
-        valid = torch.from_numpy(np.arange(most)[None] < count[chosen][:, None]).to(device)
-        at = torch.from_numpy(np.minimum(index, place.shape[1] - 1)).to(device)
-        y = _shares(coordinates[0][at], wide[0], full=True) * valid[..., None]
-        x = _shares(coordinates[1][at], wide[1], full=False)
-        spectrum = (
-            torch.bmm(y.transpose(1, 2), x) * kernels[torch.from_numpy(which[chosen]).to(device)]
-        )
-        out.index_add_(0, torch.from_numpy(groups[chosen] >> 8).to(device), spectrum)
+    device: torch.device,
+) -> Tensor:
+    return atom_kernel(number, wide, pixel_size, energy).to(device)
 
 
 def _shares(coordinate: Tensor, length: int, full: bool) -> Tensor:

@@ -10,7 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..base.devices import to_device
+from ..prior.network import ELEMENTS
 from ..prior.process import SCALE
+from ..specimen.packing import Packed
+from .ahead import Order
 from .corruption import Dropout, corrupt
 from .settings import TrainSettings
 from .stream import CrystalStream
@@ -30,6 +34,8 @@ class Batch(NamedTuple):
         (B,), λ and w(λ) / p(λ).
     condition, flags : Tensor
         (B, 2, D, H, W) and (B, 3), see :meth:`~napari_mepdiff.prior.network.UNet.forward`.
+    elements, answer : Tensor or None
+        (B, 99) and (B, 4, D, H, W), for a network that takes them.
     """
 
     x: Tensor
@@ -38,6 +44,8 @@ class Batch(NamedTuple):
     factor: Tensor
     condition: Tensor
     flags: Tensor
+    elements: Tensor | None = None
+    answer: Tensor | None = None
 
 
 def shape_at(settings: TrainSettings, step: int) -> tuple[Shape, int]:
@@ -62,27 +70,62 @@ def shape_at(settings: TrainSettings, step: int) -> tuple[Shape, int]:
     return (s.slices, side, side), max(1, s.batch // 2)
 
 
+def order_at(settings: TrainSettings, step: int, rank: int = 0, processes: int = 1) -> Order:
+    """What is drawn for a step of the process `rank` of so many."""
+    shape, count = shape_at(settings, step)
+    return step * processes + rank, count, shape
+
+
+def generators(seed: int, device: str) -> tuple[torch.Generator, torch.Generator]:
+    """Random numbers on the CPU, and where large fields of them are drawn: the same generator,
+    but on an NVIDIA GPU its own."""
+    host = torch.Generator().manual_seed(seed)
+    if device.startswith("cuda") and torch.cuda.is_available():
+        return host, torch.Generator(device).manual_seed(seed)
+    return host, host
+
+
 def draw(
     settings: TrainSettings,
-    stream: CrystalStream,
+    boxes: Packed,
     schedule: AdaptiveSchedule,
     step: int,
     rank: int = 0,
-    processes: int = 1,
     device: str = "cpu",
 ) -> Batch:
-    """The batch of a step, for the process `rank` of so many.
+    """The batch of a step, for the process `rank`, from its boxes of atoms.
 
-    Random numbers are drawn on the CPU, so that they are the same on every device.
+    Random numbers are drawn on the CPU, so that they are the same on every device, but for an
+    NVIDIA GPU, which draws its own: it would wait for them otherwise.
     """
     s = settings
-    shape, count = shape_at(s, step)
-    x = SCALE * stream.batch(step * processes + rank, count, shape, device)
+    x = SCALE * CrystalStream.volumes(boxes, device)
+    count = len(x)
     seed = int(np.random.default_rng([s.seed, step, rank, 3]).integers(2**62))
-    rng = torch.Generator().manual_seed(seed)
-    noise = torch.randn(x.shape, generator=rng).to(device)
+    rng, field = generators(seed, device)
+    noise = torch.randn(x.shape, generator=field, device=field.device).to(device)
     log_snr, factor = schedule.draw(count, rng)
     # λ is stratified; keep it from going with the order of volumes
     order = torch.randperm(count, generator=rng)
-    condition, flags = corrupt(x, rng, Dropout(s.no_condition, s.only_sum))
-    return Batch(x, noise, log_snr[order].to(device), factor[order].to(device), condition, flags)
+    condition, flags = corrupt(x, field, Dropout(s.no_condition, s.only_sum))
+    return Batch(
+        x,
+        noise,
+        to_device(log_snr[order], device),
+        to_device(factor[order], device),
+        condition,
+        flags,
+        _told(s, boxes, seed, device) if s.network.elements else None,
+    )
+
+
+def _told(s: TrainSettings, boxes: Packed, seed: int, device: str) -> Tensor:
+    """The elements (B, 99) that each volume is told: none, its own, or its own and false ones."""
+    rng = np.random.default_rng([seed, 4])
+    told = np.zeros((boxes.boxes, ELEMENTS + 1), np.float32)
+    told[:, :ELEMENTS] = boxes.elements(ELEMENTS)
+    told[:, ELEMENTS] = 1
+    for row in np.flatnonzero(rng.random(len(told)) < s.false_elements):
+        told[row, rng.integers(0, ELEMENTS, rng.integers(1, 3))] = 1
+    told[rng.random(len(told)) < s.no_elements] = 0
+    return to_device(told, device)

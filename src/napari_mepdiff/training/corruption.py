@@ -44,7 +44,7 @@ def corrupt(
     x : Tensor
         (B, D, H, W), scaled.
     rng : torch.Generator
-        On the CPU.
+        On the CPU, or where x is: random numbers are drawn where it lives.
 
     Returns
     -------
@@ -56,7 +56,9 @@ def corrupt(
     device = x.device
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return (low + (high - low) * torch.rand(batch, *shape, generator=rng)).to(device)
+        return (
+            low + (high - low) * torch.rand(batch, *shape, generator=rng, device=rng.device)
+        ).to(device)
 
     matrix = harmonics(depth).to(device)
     spectrum = torch.einsum("kd,bdhw->bkhw", matrix, _lateral(x, rng))
@@ -71,11 +73,11 @@ def corrupt(
     trend = torch.cat([torch.zeros_like(level), trend[:, 1:]], dim=1)
     mean = level / math.sqrt(depth)
     mean = mean + uniform(-0.15, 0.15, 1, 1, 1) * (uniform(0, 1, 1, 1, 1) < 0.5)
-    mean = mean + torch.randn(mean.shape, generator=rng).to(device) * uniform(
+    mean = mean + torch.randn(mean.shape, generator=rng, device=rng.device).to(device) * uniform(
         -0.08, 0.08, 1, 1, 1
     ).clamp_min(0)
     shown = torch.einsum("kd,bkhw->bdhw", matrix, trend)
-    shown = shown + torch.randn(shown.shape, generator=rng).to(device) * uniform(
+    shown = shown + torch.randn(shown.shape, generator=rng, device=rng.device).to(device) * uniform(
         -0.15, 0.15, 1, 1, 1
     ).clamp_min(0)
     shown = shown - shown.mean(dim=1, keepdim=True)
@@ -83,7 +85,9 @@ def corrupt(
     trust = (shown * variation).sum(dim=(1, 2, 3)) / (
         shown.square().sum(dim=(1, 2, 3)) * variation.square().sum(dim=(1, 2, 3)) + 1e-12
     ).sqrt()
-    trust = (trust + 0.05 * torch.randn(batch, generator=rng).to(device)).clamp(0, 1)
+    trust = (trust + 0.05 * torch.randn(batch, generator=rng, device=rng.device).to(device)).clamp(
+        0, 1
+    )
     kind = uniform(0, 1)
     known = (kind >= shares.nothing).float()
     trended = (kind >= shares.nothing + shares.only_sum).float()
@@ -101,9 +105,9 @@ def _profile(batch: int, depth: int, rng: torch.Generator) -> tuple[Tensor, Tens
     """
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(batch, *shape, generator=rng)
+        return low + (high - low) * torch.rand(batch, *shape, generator=rng, device=rng.device)
 
-    k = torch.arange(depth, dtype=torch.float32)[None]
+    k = torch.arange(depth, dtype=torch.float32, device=rng.device)[None]
     gain = uniform(0.0, 0.4, depth) * uniform(0.2, 1, 1)
     coherence = uniform(-0.2, 0.5, depth)
     if depth > 1:
@@ -126,15 +130,17 @@ def _wrong(spectrum: Tensor, level: Tensor, rng: torch.Generator) -> Tensor:
     """
     batch, depth, height, width = spectrum.shape
     device = spectrum.device
-    field = torch.randn(batch, depth, max(2, height // 10), max(2, width // 10), generator=rng).to(
-        device
-    )
+    field = torch.randn(
+        batch, depth, max(2, height // 10), max(2, width // 10), generator=rng, device=rng.device
+    ).to(device)
     field = F.interpolate(field, (height, width), mode="bilinear", align_corners=False)
-    field = field + torch.randn(batch, depth, 1, 1, generator=rng).to(device)
+    field = field + torch.randn(batch, depth, 1, 1, generator=rng, device=rng.device).to(device)
     heaped = _unit(level * field)
-    other = _unit(spectrum[:, torch.randperm(depth, generator=rng).to(device)])
-    sign = torch.where(torch.rand(batch, depth, 1, 1, generator=rng) < 0.5, -1.0, 1.0).to(device)
-    share = torch.rand(batch, 1, 1, 1, generator=rng).to(device)
+    other = _unit(spectrum[:, torch.randperm(depth, generator=rng, device=rng.device).to(device)])
+    sign = torch.where(
+        torch.rand(batch, depth, 1, 1, generator=rng, device=rng.device) < 0.5, -1.0, 1.0
+    ).to(device)
+    share = torch.rand(batch, 1, 1, 1, generator=rng, device=rng.device).to(device)
     return _unit(share.sqrt() * heaped + (1 - share).sqrt() * sign * other)
 
 
@@ -152,8 +158,8 @@ def _lateral(x: Tensor, rng: torch.Generator) -> Tensor:
     ky = torch.fft.fftfreq(height, device=x.device)[:, None]
     kx = torch.fft.rfftfreq(width, device=x.device)[None]
     k2 = ky**2 + kx**2
-    kind = torch.rand(batch, generator=rng)
-    blur = (0.5 + torch.rand(batch, generator=rng)).to(x.device)[:, None, None]
+    kind = torch.rand(batch, generator=rng, device=rng.device)
+    blur = (0.5 + torch.rand(batch, generator=rng, device=rng.device)).to(x.device)[:, None, None]
     smooth = torch.exp(-2 * (math.pi * blur) ** 2 * k2)
     # abTEM's limit is at 2/3 of the largest frequency of the pattern's grid, softened here as
     # solvers leave it

@@ -73,6 +73,7 @@ def train(
     start: str | Path | None = None,
     device: str = "cpu",
     every: float = 120.0,
+    workers: int = 0,
     accelerator: Accelerator | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Iterator[Report]:
@@ -97,6 +98,9 @@ def train(
         with.
     every : float
         Seconds between checkpoints.
+    workers : int
+        Processes that draw crystals ahead of the steps; 0: the run draws them itself. Nothing else
+        changes. A script that asks for them needs ``if __name__ == "__main__":``.
     stop : callable, optional
         Asked after each step.
 
@@ -121,6 +125,12 @@ def train(
     path, log, picture = folder / CHECKPOINT, folder / "log.csv", folder / "loss.png"
     main = accelerator is None or accelerator.is_main_process
     trainer = _trainer(settings, structures, path, resume, start, device, accelerator)
+    if trainer.settings.fall and minutes is None and steps is None:
+        raise ValueError(
+            "the learning rate can fall towards the end of a run only if that is known: give "
+            "minutes or steps, or set fall=0"
+        )
+    trainer.ahead.workers = workers
     folder.mkdir(parents=True, exist_ok=True)
     if main:
         trim(log, trainer.step)
@@ -129,6 +139,10 @@ def train(
     try:
         while steps is None or trainer.step - trainer.begun < steps:
             whole = False
+            trainer.progress = max(
+                0.0 if steps is None else (trainer.step - trainer.begun) / steps,
+                0.0 if minutes is None else (time.monotonic() - begun) / (60 * minutes),
+            )
             trainer.advance()
             whole = True
             now = time.monotonic()
@@ -143,6 +157,7 @@ def train(
             over = minutes is not None and now - begun >= 60 * minutes
             ended = _agreed(accelerator, over or (stop is not None and stop()))
             if main and now - saved >= every and not ended:
+                trainer.read()
                 save_checkpoint(path, trainer)
                 plot(log, picture)
                 saved = time.monotonic()
@@ -152,7 +167,9 @@ def train(
     finally:
         # a step that broke off in the middle may have spoiled the weights: the last checkpoint
         # stands
+        trainer.close()
         if main and whole and trainer.step > 0:
+            trainer.read()
             save_checkpoint(path, trainer)
             plot(log, picture)
 

@@ -25,8 +25,21 @@ class TrainSettings(BaseModel):
         title="Half-life",
         description="steps after which the learning rate has halved; 0: constant",
     )
+    fall: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        title="Fall",
+        description="last share of the run over which the learning rate falls to zero",
+    )
     average: float = Field(
         0.999, ge=0, lt=1, title="EMA decay", description="of the moving average of the weights"
+    )
+    average_over: int = Field(
+        0,
+        ge=0,
+        title="EMA volumes",
+        description="volumes over which the weights are averaged; 0: by the EMA decay",
     )
     clip: float = Field(1.0, gt=0, title="Gradient clip", description="largest norm of a gradient")
     no_condition: float = Field(
@@ -34,6 +47,27 @@ class TrainSettings(BaseModel):
     )
     only_sum: float = Field(
         0.25, ge=0, le=1, title="Depth sum only", description="share that sees only the depth sum"
+    )
+    no_elements: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        title="No elements",
+        description="share of volumes whose elements are not told, if the network can be told",
+    )
+    false_elements: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        title="False elements",
+        description="share of the others that are told one or two too many",
+    )
+    no_answer: float = Field(
+        0.4,
+        ge=0,
+        le=1,
+        title="No data",
+        description="share of volumes of which no data are asked, if the network can be shown them",
     )
     other_shapes: float = Field(
         0.15,
@@ -57,6 +91,9 @@ class TrainSettings(BaseModel):
     )
     precision: Literal["auto", "bf16", "float32"] = Field(
         "auto", title="Precision", description="auto: bf16 where the processor or GPU has it"
+    )
+    compile: bool = Field(
+        False, title="Compile", description="the network by torch.compile, for the usual volume"
     )
     weighting_mean: float = Field(-7.0, title="Weighting mean", description="λ")
     weighting_spread: float = Field(3.0, gt=0, title="Weighting spread", description="λ")

@@ -13,7 +13,8 @@ from .step import Trainer
 def start_from(trainer: Trainer, state: dict[str, Tensor], info: dict[str, Any]) -> None:
     """Weights of an earlier prior, with a fresh optimiser.
 
-    Its samples, steps and hours go on counting.
+    Its samples, steps and hours go on counting. What the network takes beyond the earlier one
+    (elements, an answer of the data) begins without effect.
 
     Raises
     ------
@@ -21,6 +22,8 @@ def start_from(trainer: Trainer, state: dict[str, Tensor], info: dict[str, Any])
         If they are another network's.
     """
     own = trainer.network.state_dict()
+    fresh = {k: v for k, v in own.items() if k.startswith(("told.", "answered."))}
+    state = {**fresh, **state}
     if own.keys() != state.keys() or any(own[k].shape != state[k].shape for k in own):
         raise ValueError(
             "the prior to start from is another network: choose its preset, or start from nothing"

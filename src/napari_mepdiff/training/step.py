@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..base.devices import has_bf16, require_device
-from ..prior.network import UNet, on_device
-from ..prior.process import diffuse, velocity
+from ..base.devices import first_line, has_bf16, require_device
+from ..prior.network import ANSWER, UNet, on_device
+from ..prior.process import diffuse, velocity, x_from_v
 from ..specimen.structures import Structures
-from .batch import Batch, draw
+from .ahead import Ahead
+from .batch import Batch, draw, generators, order_at
+from .microscopes import ask
 from .settings import TrainSettings
 from .stream import Augmentation, CrystalStream
 from .weighting import BANDS, AdaptiveSchedule, band_of
@@ -53,6 +57,12 @@ class Trainer:
         Step of the prior that the run began with, 0 if with none.
     micro : int
         Volumes that fit into memory at a time; 0: all.
+    workers : int
+        Processes that draw crystals ahead; 0: this one draws them.
+    reads : int
+        Steps between looks at losses; 0: one on the CPU, ten on a GPU, which would have to wait.
+    progress : float
+        How much of the run is over, 0 to 1; decides the fall of the learning rate.
     notes : list of str
         What went wrong, and what was done about it.
     """
@@ -66,6 +76,9 @@ class Trainer:
     seconds: float = 0.0
     begun: int = 0
     micro: int = 0
+    workers: int = 0
+    reads: int = 0
+    progress: float = 0.0
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -98,6 +111,16 @@ class Trainer:
             self.rank = self.accelerator.process_index
             self.processes = self.accelerator.num_processes
             self.model, self.optimiser = self.accelerator.prepare(self.network, self.optimiser)
+        self.ahead = Ahead(
+            self.stream, lambda step: order_at(s, step, self.rank, self.processes), self.workers
+        )
+        gpu = self.device.startswith("cuda")
+        if gpu:
+            torch.backends.cudnn.benchmark = True  # few shapes, many steps
+        if self.reads == 0 or self.accelerator is not None:
+            self.reads = 10 if gpu and self.accelerator is None else 1
+        self._pending: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        self._fast = self._compiled() if s.compile else None
         self.loss = math.nan
         self.bands = dict.fromkeys((band_of(b) for b in BANDS[:-1]), math.nan)
         self._bad = 0
@@ -106,19 +129,18 @@ class Trainer:
         """That of the present step."""
         s = self.settings
         rate = s.learning_rate * min(1.0, (self.step - self.begun + 1) / max(1, s.warm_up))
+        if s.fall:
+            rate *= min(1.0, max(1e-3, (1 - self.progress) / s.fall))
         return rate * (0.5 ** (self.step / s.half_life) if s.half_life else 1.0)
 
     def draw(self) -> Batch:
         """What the present step of this process is made of."""
-        return draw(
-            self.settings,
-            self.stream,
-            self.schedule,
-            self.step,
-            self.rank,
-            self.processes,
-            self.device,
-        )
+        boxes = self.ahead.take(self.step)
+        return draw(self.settings, boxes, self.schedule, self.step, self.rank, self.device)
+
+    def close(self) -> None:
+        """End what runs beside the training."""
+        self.ahead.close()
 
     def advance(self) -> None:
         """One step.
@@ -139,29 +161,49 @@ class Trainer:
             group["lr"] = rate
         losses = self._fitting(batch)
         size = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
-        if torch.isfinite(size) and torch.isfinite(losses).all():
+        finite = torch.isfinite(size) & torch.isfinite(losses).all()
+        if self.reads > 1:
+            # the optimiser leaves the step out by itself, and nothing waits for the answer
+            self.optimiser.found_inf = (~finite).float()  # type: ignore[attr-defined]
+        if self.reads > 1 or finite:
             self.optimiser.step()
-            self._bad = 0
             self.follow()
-            self._account(batch, losses)
-        else:
+        self._pending.append((batch.log_snr, batch.factor, losses, finite))
+        self.step += 1
+        self.samples += len(batch.x) * self.processes
+        if self.step % self.reads == 0:
+            self.read()
+        self.seconds += time.perf_counter() - started
+
+    def read(self) -> None:
+        """Look at the losses of the steps since the last look.
+
+        Raises
+        ------
+        TrainingError
+            After ten batches in a row without a finite gradient.
+        """
+        pending, self._pending = self._pending, []
+        for n, (log_snr, factor, losses, finite) in enumerate(pending):
+            if finite:
+                self._bad = 0
+                self._account(log_snr, factor, losses)
+                continue
             self._bad += 1
-            self.notes.append(f"step {self.step}: no finite gradient; this batch was left out")
+            step = self.step - len(pending) + n
+            self.notes.append(f"step {step}: no finite gradient; this batch was left out")
             if self._bad >= BAD:
                 raise TrainingError(
                     "ten batches in a row gave no finite gradient: the run diverged; resume from "
                     "its last checkpoint with a smaller learning rate"
                 )
-        self.step += 1
-        self.samples += len(batch.x) * self.processes
-        self.seconds += time.perf_counter() - started
 
     def _fitting(self, batch: Batch) -> Tensor:
         """The gradient, in pieces as small as the device's memory asks for."""
         micro = min(self.micro or len(batch.x), len(batch.x))
         while True:
             try:
-                return self.gradient(batch, micro)
+                return self.gradient(self.asked(batch, micro), micro)
             except RuntimeError as error:
                 if "memory" not in str(error).lower():
                     raise
@@ -175,6 +217,29 @@ class Trainer:
                 )
                 if self.device.startswith("cuda"):
                     torch.cuda.empty_cache()
+
+    def asked(self, batch: Batch, micro: int) -> Batch:
+        """The batch with what data say of the network's first guess, for a share of the volumes."""
+        if not self.settings.network.answer:
+            return batch
+        count = round((1 - self.settings.no_answer) * len(batch.x))
+        answer = torch.zeros(len(batch.x), ANSWER, *batch.x.shape[1:], device=batch.x.device)
+        if count:
+            z = diffuse(batch.x[:count], batch.noise[:count], batch.log_snr[:count])
+            guess = []
+            with torch.no_grad(), self._cast():
+                for low in range(0, count, micro):
+                    part = slice(low, min(low + micro, count))
+                    elements = None if batch.elements is None else batch.elements[part]
+                    given = batch.condition[part], batch.flags[part], elements
+                    v = self.network(z[part], batch.log_snr[part], *given)
+                    guess.append(x_from_v(z[part], v.float(), batch.log_snr[part]))
+            seed = int(
+                np.random.default_rng([self.settings.seed, self.step, self.rank, 5]).integers(2**62)
+            )
+            rng = generators(seed, self.device)[1]
+            answer[:count] = ask(torch.cat(guess), batch.x[:count], seed, rng, self.device)
+        return batch._replace(answer=answer)
 
     def gradient(self, batch: Batch, micro: int) -> Tensor:
         """Gradient of the mean of w(λ) / p(λ) · |v − v_θ|², `micro` volumes at a time.
@@ -192,8 +257,13 @@ class Trainer:
             part = slice(low, min(low + micro, count))
             with self._quiet(last=part.stop == count):
                 with self._cast():
-                    out = self.model(
-                        z[part], batch.log_snr[part], batch.condition[part], batch.flags[part]
+                    out = self.evaluate(
+                        z[part],
+                        batch.log_snr[part],
+                        batch.condition[part],
+                        batch.flags[part],
+                        None if batch.elements is None else batch.elements[part],
+                        None if batch.answer is None else batch.answer[part],
                     )
                 each = (out.float() - v[part]).square().mean(dim=(1, 2, 3))
                 total = (each * batch.factor[part]).sum() / count
@@ -203,6 +273,25 @@ class Trainer:
                     self.accelerator.backward(total)
             losses.append(each.detach())
         return torch.cat(losses)
+
+    def evaluate(self, z: Tensor, *given: Tensor | None) -> Tensor:
+        """v, by the compiled network where there is one and it was compiled for this shape."""
+        s = self.settings
+        if self._fast is None or z.shape != (s.batch, s.slices, s.lateral, s.lateral):
+            return self.model(z, *given)
+        try:
+            return self._fast(z, *given)
+        except Exception as error:  # the compiler raises whatever it meets
+            if "out of memory" in str(error).lower():
+                raise
+            self._fast = None
+            self.notes.append(
+                f"torch.compile failed ({first_line(error)[:200]}); going on without it"
+            )
+            return self.model(z, *given)
+
+    def _compiled(self) -> Callable[..., Tensor]:
+        return torch.compile(self.model, dynamic=False)
 
     def _quiet(self, last: bool) -> AbstractContextManager[Any]:
         """Processes exchange gradients with the last piece only."""
@@ -218,13 +307,16 @@ class Trainer:
 
     def follow(self) -> None:
         """The moving average of the weights takes a step towards them."""
-        decay = min(self.settings.average, (1 + self.step) / (10 + self.step))
+        s = self.settings
+        decay = s.average
+        if s.average_over:
+            decay = math.exp(-s.batch * self.processes / s.average_over)
+        decay = min(decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for name, value in self.network.state_dict().items():
                 self.average[name].lerp_(value, 1 - decay)
 
-    def _account(self, batch: Batch, losses: Tensor) -> None:
-        log_snr, factor = batch.log_snr, batch.factor
+    def _account(self, log_snr: Tensor, factor: Tensor, losses: Tensor) -> None:
         if self.accelerator is not None:
             log_snr, losses, factor = (
                 self.accelerator.gather(t.contiguous()) for t in (log_snr, losses, factor)

@@ -1,137 +1,39 @@
 """A stream of augmented phase volumes, drawn afresh each time (paper, appendix A).
 
-Orientation along a, b or c (or any direction), random in-plane rotation, shift and flips, 1 %
-vacancies. Every batch has a seed of its own, so a stream that is resumed at batch n goes on exactly
-as if it had never stopped.
+Every batch has a seed of its own, so a stream that is resumed at batch n goes on exactly as if it
+had never stopped, and other processes may draw ahead.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..specimen.kernels import MARGIN
-from ..specimen.lattice import any_orientation, fill_box, orientation
-from ..specimen.render import render_batch
-from ..specimen.structures import Structures
+from ..specimen.packing import MARGIN, Packed
+from ..specimen.render import render_batch, render_packed
+from .crystals import ENERGY, VOXEL_SIZE, Augmentation, Crystals, extent
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-VOXEL_SIZE = (1.6, 0.2, 0.2)  # Å
-ENERGY = 300.0  # kV: volumes are phases at this energy
+__all__ = ["ENERGY", "VOXEL_SIZE", "Augmentation", "CrystalStream", "extent"]
 
 
-def extent(shape: tuple[int, int, int]) -> tuple[float, float, float]:
-    """Å of so many voxels along each axis."""
-    (d, h, w), (dz, dy, dx) = shape, VOXEL_SIZE
-    return d * dz, h * dy, w * dx
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How a unit cell becomes a box of atoms.
-
-    Attributes
-    ----------
-    any_direction : float
-        Fraction of draws with the beam along a random direction instead of a, b or c.
-    rotate, shift, flip : bool
-        Random in-plane rotation; random place in the crystal; random mirror images, along the beam
-        too.
-    vacancies : float
-        Fraction of atoms left out.
-    """
-
-    any_direction: float = 0.0
-    rotate: bool = True
-    shift: bool = True
-    flip: bool = True
-    vacancies: float = 0.01
-
-
-class CrystalStream:
-    """Batches of phase volumes.
-
-    Parameters
-    ----------
-    structures : Structures
-    augmentation : Augmentation
-    experimental_weight : float
-        How much oftener a structure known from experiment is drawn than one that is only computed.
-    seed : int
-    """
-
-    def __init__(
-        self,
-        structures: Structures,
-        augmentation: Augmentation | None = None,
-        *,
-        experimental_weight: float = 4.0,
-        seed: int = 0,
-    ) -> None:
-        self.structures, self.augmentation, self.seed = (
-            structures,
-            augmentation or Augmentation(),
-            seed,
-        )
-        weight = np.where(structures.experimental, experimental_weight, 1.0)
-        self._cumulative = np.cumsum(weight) / weight.sum()
-
-    def choose(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
-        """Indices (count,) of structures, drawn as in training."""
-        found = np.searchsorted(self._cumulative, rng.random(count))
-        return found.clip(0, len(self.structures) - 1)
-
-    def atoms(
-        self,
-        rng: np.random.Generator,
-        size: tuple[float, float, float],
-        margin: float,
-        index: int | None = None,
-        axis: int | None = None,
-    ) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
-        """One draw: atomic numbers (n,), positions (n, 3) as (z, y, x) in Å. A box without atoms is
-        drawn again.
-        """
-        a = self.augmentation
-        for _ in range(100):
-            chosen = index if index is not None else int(self.choose(rng, 1)[0])
-            cell, numbers, fractional = self.structures.cell(chosen)
-            zone_axis = "abc"[int(rng.integers(3)) if axis is None else axis]
-            direction = rng.normal(size=3) if rng.random() < a.any_direction else None
-            angle = rng.uniform(0, 2 * np.pi) if a.rotate else 0.0
-            turned = (
-                orientation(cell, zone_axis, angle)
-                if direction is None
-                else any_orientation(direction, angle)
-            )
-            shift = rng.random(3) if a.shift else np.zeros(3)
-            found, positions = fill_box(cell, numbers, fractional, size, turned, shift, margin)
-            if a.flip:
-                for k in range(3):
-                    if rng.random() < 0.5:
-                        positions[:, k] = size[k] - positions[:, k]
-            if a.vacancies:
-                kept = rng.random(len(found)) >= a.vacancies
-                found, positions = found[kept], positions[kept]
-            if len(found):
-                return found, positions
-        raise ValueError(
-            "no box of this size holds an atom: it is smaller than the gaps of the crystals"
-        )
+class CrystalStream(Crystals):
+    """Batches of phase volumes; see :class:`~.crystals.Crystals` for the parameters."""
 
     def batch(
         self, step: int, count: int, shape: tuple[int, int, int] = (8, 64, 64), device: str = "cpu"
     ) -> Tensor:
         """Volumes (count, D, H, W) in rad; the same for the same seed and step."""
-        rng = np.random.default_rng([self.seed, step])
-        size = extent(shape)
-        structures = [self.atoms(rng, size, MARGIN) for _ in range(count)]
-        return render_batch(structures, shape, VOXEL_SIZE, energy=ENERGY, device=device)
+        return self.volumes(self.boxes(step, count, shape), device)
+
+    @staticmethod
+    def volumes(boxes: Packed, device: str = "cpu") -> Tensor:
+        """Volumes (count, D, H, W) in rad of the boxes of a batch."""
+        return render_packed(boxes, energy=ENERGY, device=device)
 
     def fixed(
         self,
