@@ -36,7 +36,8 @@ def main() -> None:
     parser.add_argument("--draw", type=int, default=0, help="measurements to simulate")
     parser.add_argument("--folder", type=Path, help="where drawn measurements are kept")
     parser.add_argument("--ptyrad", help="a Python with PtyRAD 1.0 whose solver runs")
-    parser.add_argument("--iterations", type=int, default=30, help="passes of each solver")
+    parser.add_argument("--iterations", type=int, default=20, help="passes of our solver")
+    parser.add_argument("--ptyrad-iterations", type=int, default=30, help="of PtyRAD's")
     args = output.parse(parser)
     folder = args.folder or Path(tempfile.mkdtemp())
     files = list(args.files) + [drawn(seed, folder) for seed in range(args.draw)]
@@ -46,7 +47,7 @@ def main() -> None:
     for path in files:
         row = {"measurement": path.name, "ours": ours(path, args.iterations)}
         if args.ptyrad:
-            row["ptyrad"] = ptyrad(path, args.iterations, args.ptyrad)
+            row["ptyrad"] = ptyrad(path, args.ptyrad_iterations, args.ptyrad)
         rows.append(row)
         for name in ("ours", "ptyrad"):
             if name in row:
@@ -97,20 +98,19 @@ def drawn(seed: int, folder: Path) -> Path:
 
 
 def ours(path: Path, iterations: int) -> dict[str, Any]:
-    """The solver `refine` with positions, from what the file tells."""
+    """The solver `refine` with its own settings, from what the file tells."""
     import numpy as np
 
-    from napari_mepdiff.measurement.formats import open_4dstem
     from napari_mepdiff.reconstruction.frame import RefineInfo
     from napari_mepdiff.reconstruction.ordinary.refine import RefineSettings
     from napari_mepdiff.reconstruction.problem import Problem
     from napari_mepdiff.reconstruction.registry import solve
 
-    data = open_4dstem(path, truth=False)
+    data = measured(path)
     slices, thickness = told(data)
-    settings = RefineSettings(iterations=iterations, position_rate=0.002)
+    settings = RefineSettings(iterations=iterations)
     problem = Problem.from_data(
-        data, slices=slices, slice_thickness=thickness, modes=MODES, margin=settings.position_room()
+        data, slices=slices, slice_thickness=thickness, margin=settings.position_room()
     )
     start = time.perf_counter()
     frames = list(solve(problem, settings))
@@ -119,16 +119,31 @@ def ours(path: Path, iterations: int) -> dict[str, Any]:
     assert isinstance(info, RefineInfo)
     places = info.positions + np.array(problem.origin[1:])
     found = judged(path, frames[-1].volume.sum(axis=0), problem.origin[1:], places)
-    return found | {"misfit": round(frames[-1].loss, 3), "seconds": round(seconds, 1)}
+    tilt = np.asarray(info.tilt) - np.asarray(_instrument(path)["tilt"])
+    return found | {
+        "misfit": round(frames[-1].loss, 3),
+        "held_out": info.held_out,
+        "tilt_error": [round(float(v), 2) for v in tilt],
+        "background": [round(info.background, 3), round(_instrument(path)["background"], 3)],
+        "seconds": round(seconds, 1),
+    }
+
+
+def _instrument(path: Path) -> dict[str, Any]:
+    """What the microscope really did, for the judgement alone."""
+    from napari_mepdiff.measurement.formats import open_4dstem
+
+    truth = open_4dstem(path).truth_instrument
+    assert truth is not None
+    known: dict[str, Any] = truth["instrument"]
+    return known
 
 
 def ptyrad(path: Path, iterations: int, python: str) -> dict[str, Any]:
     """PtyRAD from the same, in its own Python."""
     import numpy as np
 
-    from napari_mepdiff.measurement.formats import open_4dstem
-
-    data = open_4dstem(path, truth=False)
+    data = measured(path)
     slices, thickness = told(data)
     optics = data.illumination()
     with tempfile.TemporaryDirectory() as name:
@@ -159,6 +174,16 @@ def ptyrad(path: Path, iterations: int, python: str) -> dict[str, Any]:
     origin = data.scan_positions().mean(axis=0) - places.mean(axis=0)
     judgement = judged(path, phase.sum(axis=0), origin, places + origin)
     return judgement | {"seconds": round(seconds, 1)}
+
+
+def measured(path: Path) -> FourDSTEM:
+    """What the file tells, in electrons by the gain that the patterns themselves show."""
+    from napari_mepdiff.measurement.formats import open_4dstem
+    from napari_mepdiff.microscope.counts import estimate_counts
+
+    data = open_4dstem(path, truth=False)
+    gain = estimate_counts(data).gain
+    return data if gain is None or abs(gain - 1) < 0.05 else data.to_electrons(gain)
 
 
 def told(data: FourDSTEM) -> tuple[int, float]:
