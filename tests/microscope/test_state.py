@@ -17,6 +17,8 @@ def some_state(**fields) -> MicroscopeState:
         "positions": rng.random((20, 2)) * 5,
         "pixel_size": (0.2, 0.21),
         "energy": 200.0,
+        "tilt": (1.5, -2.0),
+        "background": 0.3,
         "provenance": {"run": {"solver": "refine", "step": 40}, "sample": "Å"},
     }
     return MicroscopeState(**{**values, **fields})
@@ -30,9 +32,19 @@ def test_a_state_comes_back_as_it_was(tmp_path):
     np.testing.assert_array_equal(again.positions, state.positions)
     assert (again.pixel_size, again.energy) == (state.pixel_size, state.energy)
     assert again.provenance == state.provenance
+    assert (again.tilt, again.background) == ((1.5, -2.0), 0.3)
     assert again.probe.dtype == np.complex64
     assert again.electrons == pytest.approx(float((np.abs(state.probe) ** 2).sum()), rel=1e-5)
     assert list(tmp_path.iterdir()) == [tmp_path / "state.h5"]
+
+
+def test_a_file_of_an_earlier_version_has_neither_tilt_nor_background(tmp_path):
+    some_state().save(tmp_path / "state.h5")
+    with h5py.File(tmp_path / "state.h5", "r+") as file:
+        file.attrs["version"] = 1
+        del file.attrs["tilt"], file.attrs["background"]
+    again = MicroscopeState.load(tmp_path / "state.h5")
+    assert (again.tilt, again.background) == ((0.0, 0.0), 0.0)
 
 
 def test_a_single_mode_needs_no_axis():
@@ -49,6 +61,8 @@ def test_a_single_mode_needs_no_axis():
         ({"positions": np.full((4, 2), np.inf)}, "positions are finite"),
         ({"pixel_size": (0.2, -0.2)}, "pixel size"),
         ({"energy": 0.0}, "energy"),
+        ({"tilt": (0.0, np.nan)}, "tilt is"),
+        ({"background": -0.1}, "background is"),
     ],
 )
 def test_impossible_states_are_refused(fields, message):

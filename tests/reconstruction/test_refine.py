@@ -15,6 +15,7 @@ from napari_mepdiff.evaluation.registration import beyond_affine
 from napari_mepdiff.microscope.state import MicroscopeState
 from napari_mepdiff.physics.illumination import Illumination
 from napari_mepdiff.physics.likelihood import Likelihood
+from napari_mepdiff.physics.misfit import shot_noise
 from napari_mepdiff.physics.optics import Optics, probe_from_parameters
 from napari_mepdiff.physics.scan import Raster
 from napari_mepdiff.reconstruction.control import Control
@@ -190,3 +191,21 @@ def test_a_run_that_was_interrupted_goes_on_bit_for_bit(tmp_path):
     rest = list(solve(problem, settings, checkpoint=tmp_path / "state"))
     assert [f.step for f in rest] == [5, 6, 7]
     assert np.array_equal(rest[-1].volume, whole[-1])
+
+
+def test_tilt_and_background_are_used_by_the_next_run(all_wrong):
+    """They were shown, and the next run's model had neither."""
+    frame, problem, _, _ = all_wrong
+    state = refined(frame, problem)
+    assert state is not None
+    assert (state.tilt, state.background) == (frame.info.tilt, frame.info.background)
+    probe = torch.from_numpy(state.probe)
+    found = {"probe": probe, "positions": frame.info.positions}
+    told = {"tilt": state.tilt, "background": state.background}
+    volume = torch.from_numpy(frame.volume)
+    with_it, without = (
+        replace(problem, **found, **more).likelihood("poisson") for more in (told, {})
+    )
+    assert with_it.tilt == state.tilt
+    assert with_it.loss(volume) < 0.95 * without.loss(volume)
+    assert with_it.loss(volume) / shot_noise(with_it, "poisson") / 196 < 1.2

@@ -1,8 +1,9 @@
-"""Probe and positions as a reconstruction found them: kept in a file, used by the next run.
+"""What a reconstruction found of the microscope: kept in a file, used by the next run.
 
-Layout of the file (HDF5, version 1)::
+Layout of the file (HDF5, version 2; files of version 1 have neither tilt nor background)::
 
-    /            attrs: format b"mepdiff-microscope", version, energy (kV), pixel_size (dy, dx) (Å)
+    /            attrs: format b"mepdiff-microscope", version, energy (kV), pixel_size (dy, dx) (Å),
+                 tilt (y, x) (mrad), background (electrons per pixel and pattern)
     /probe       (M, Ky, Kx) complex64, centred, √electrons
     /positions   (N, 2) float64, Å, (y, x), in the frame of the scan
     /provenance  UTF-8 JSON as bytes
@@ -22,7 +23,7 @@ from ..base.hdf5 import guard_hdf5
 from ..base.hdf5_writing import write_hdf5
 from ..base.records import plain
 
-FORMAT, VERSION = "mepdiff-microscope", 1
+FORMAT, VERSION = "mepdiff-microscope", 2
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class MicroscopeState:
         Of the probe's window, Å.
     energy : float
         kV.
+    tilt : (y, x)
+        Of the beam against the columns of atoms, mrad.
+    background : float
+        Electrons per pixel and pattern that are not of the specimen.
     provenance : dict
         Which run on which data this comes from.
 
@@ -53,6 +58,8 @@ class MicroscopeState:
     pixel_size: tuple[float, float]
     energy: float
     provenance: dict[str, Any] = field(default_factory=dict)
+    tilt: tuple[float, float] = (0.0, 0.0)
+    background: float = 0.0
 
     def __post_init__(self) -> None:
         probe = np.asarray(self.probe)
@@ -71,6 +78,13 @@ class MicroscopeState:
             raise ValueError(f"the pixel size must be two positive lengths in Å, got {size}")
         if not (np.isfinite(self.energy) and self.energy > 0):
             raise ValueError(f"the energy must be positive, in kV; got {self.energy}")
+        tilt = tuple(float(v) for v in self.tilt)
+        if len(tilt) != 2 or not all(np.isfinite(v) and abs(v) <= 200 for v in tilt):
+            raise ValueError(f"a tilt is (y, x) in mrad, each up to 200; got {tilt}")
+        if not (np.isfinite(self.background) and self.background >= 0):
+            raise ValueError(f"a background is in electrons, ≥ 0; got {self.background}")
+        object.__setattr__(self, "tilt", tilt)
+        object.__setattr__(self, "background", float(self.background))
         object.__setattr__(self, "probe", probe.astype(np.complex64))
         object.__setattr__(self, "positions", positions)
         object.__setattr__(self, "pixel_size", size)
@@ -95,6 +109,7 @@ class MicroscopeState:
             text = json.dumps(plain(self.provenance), default=str, ensure_ascii=False).encode()
             file.create_dataset("provenance", data=np.frombuffer(text, np.uint8))
             file.attrs["energy"], file.attrs["pixel_size"] = self.energy, self.pixel_size
+            file.attrs["tilt"], file.attrs["background"] = self.tilt, self.background
             file.attrs["format"], file.attrs["version"] = np.bytes_(FORMAT), VERSION
 
     @classmethod
@@ -127,6 +142,8 @@ class MicroscopeState:
                     (step[0], step[1]),
                     float(file.attrs["energy"]),
                     json.loads(file["provenance"][...].tobytes()),
+                    tuple(float(v) for v in file.attrs.get("tilt", (0.0, 0.0))),  # type: ignore[arg-type]
+                    float(file.attrs.get("background", 0.0)),
                 )
         except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
             said = f"it lacks {error}" if isinstance(error, KeyError) else str(error)

@@ -178,6 +178,8 @@ def identity(problem: Problem, settings: SolverSettings, start: Any = None) -> s
                 problem.band_limit,
                 problem.propagator,
                 problem.patterns.shape,
+                problem.tilt,
+                problem.background,
             )
         ).encode()
     )

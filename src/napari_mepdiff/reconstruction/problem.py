@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..measurement.checks import require_known, require_valid
-from ..measurement.dataset import FourDSTEM
+from ..measurement.dataset import DataError, FourDSTEM
 from ..measurement.reading import kept_type
 from ..measurement.values import empty_patterns
 from ..microscope.state import MicroscopeState
@@ -59,6 +59,10 @@ class Problem:
         are; dropped frames are left out.
     optics : Optics or None
         What the probe was made from; None where it was given as it is.
+    tilt : (y, x)
+        Of the beam, mrad, as an earlier run found it.
+    background : float
+        Electrons per pixel and pattern that are not of the specimen, likewise.
     findings : tuple of str
         What is doubtful about the measurement, as validation says it.
     """
@@ -81,6 +85,8 @@ class Problem:
     scan_index: NDArray[np.int64] | None = None
     findings: tuple[str, ...] = ()
     optics: Optics | None = None
+    tilt: tuple[float, float] = (0.0, 0.0)
+    background: float = 0.0
 
     @classmethod
     def from_data(
@@ -190,9 +196,14 @@ class Problem:
             provenance["findings"] = list(findings)
         if microscope is not None:
             provenance["microscope"] = microscope.provenance
+        # counts of the background are not of the probe
+        background = microscope.background if microscope is not None else 0.0
+        electrons = electrons_per_pattern(data, seen) - background * window[0] * window[1]
+        if not electrons > 0:
+            raise DataError("the refined background is more than all counts: is it of these data?")
         return cls(
             patterns=patterns,
-            probe=wave * electrons_per_pattern(data, seen) ** 0.5,
+            probe=wave * electrons**0.5,
             positions=places[index],
             shape=(len(thickness), *canvas),
             voxel_size=(float(np.mean(thickness)), *pixel),
@@ -209,6 +220,8 @@ class Problem:
             scan_index=index,
             findings=findings,
             optics=illumination if known is None else None,
+            tilt=microscope.tilt if microscope is not None else (0.0, 0.0),
+            background=background,
         )
 
     def released(self) -> Problem:
@@ -231,9 +244,14 @@ class Problem:
         return (low - inside) * pixel, (high + inside) * pixel
 
     def microscope(
-        self, probe: NDArray[np.complex64], positions: NDArray[np.float64], **provenance: Any
+        self,
+        probe: NDArray[np.complex64],
+        positions: NDArray[np.float64],
+        tilt: tuple[float, float] = (0.0, 0.0),
+        background: float = 0.0,
+        **provenance: Any,
     ) -> MicroscopeState:
-        """Probe and positions that a run refined, for the next one.
+        """What a run refined, for the next one.
 
         Parameters
         ----------
@@ -241,6 +259,10 @@ class Problem:
             (M, Ky, Kx), √electrons.
         positions : ndarray
             (N, 2), Å, on the canvas of this problem.
+        tilt : (y, x)
+            Of the beam, mrad.
+        background : float
+            Electrons per pixel and pattern.
         """
         places = np.asarray(positions, np.float64)
         if self.scan is not None and self.scan_index is not None:
@@ -252,6 +274,8 @@ class Problem:
             self.voxel_size[1:],
             self.energy,
             {**self.provenance, **provenance},
+            tilt,
+            background,
         )
 
     @property
@@ -291,11 +315,16 @@ class Problem:
 
             if detector_stride != 1:
                 raise ValueError("the PtyRAD engine has no detector stride")
+            if self.background:
+                raise ValueError("the PtyRAD engine knows no background: choose our own engine")
             patterns = self.patterns.astype(np.float32, copy=False)
-            return PtyRADLikelihood(patterns, wave, self.positions, self.shape, **common)
+            theirs = PtyRADLikelihood(patterns, wave, self.positions, self.shape, **common)
+            if any(self.tilt) and self.shape[0] > 1:
+                theirs.set_gaps(tilt=self.tilt)
+            return theirs
         if engine != "own":
             raise ValueError(f"engine is 'own' or 'ptyrad', got {engine!r}")
-        return Likelihood(
+        own = Likelihood(
             self.patterns,
             wave,
             self.positions,
@@ -307,6 +336,11 @@ class Problem:
             dtype=dtype,
             **common,
         )
+        if any(self.tilt) and self.shape[0] > 1:
+            own.set_gaps(tilt=self.tilt)
+        if self.background:
+            own.set_detector(background=self.background)
+        return own
 
     def volume(self, array: NDArray[np.float32], **provenance: Any) -> Volume:
         """A solver's array as a Volume in place, with its history."""

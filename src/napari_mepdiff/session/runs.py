@@ -328,7 +328,12 @@ class RunRecord:
         if self.problem is None or not isinstance(info, RefineInfo):
             return None
         return self.problem.microscope(
-            info.probe, info.positions, run=self.name, measurement=self.measurement_name
+            info.probe,
+            info.positions,
+            info.tilt,
+            info.background,
+            run=self.name,
+            measurement=self.measurement_name,
         )
 
     def frame_of(self, data: NDArray[np.float32]) -> int | None:

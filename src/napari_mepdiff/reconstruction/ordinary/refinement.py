@@ -57,8 +57,12 @@ class Refinement:
         self.like, self.noise = like, shot_noise(like, s.misfit)
         width = s.narrowest / problem.voxel_size[2]
         self.volume = VolumeBlock(start_volume(run, like), s.misfit, width)
+        pixels = problem.probe[0].numel()
+        self.counts = problem.electrons + problem.background * pixels  # of a pattern
         self.depth_width = self._depth_width()
         self.background = BackgroundBlock(like, s.misfit) if s.background else None
+        if self.background is not None and problem.background:
+            self.background.value = problem.background
         self.pixels = PixelBlock(like.probe.clone(), s.misfit)
         low, high = (torch.from_numpy(b) for b in problem.position_bounds())
         freedom = s.positions
@@ -200,8 +204,8 @@ class Refinement:
     def _share_electrons(self) -> None:
         """Counts of the background are not of the probe: the sum of both is known."""
         pixels = self.pixels.probe[0].numel()
-        power = self.run.problem.electrons - self.like.detector.background * pixels
-        power = max(power, 0.1 * self.run.problem.electrons)
+        power = self.counts - self.like.detector.background * pixels
+        power = max(power, 0.1 * self.counts)
         self.pixels.power = power
         if self.optics is not None:
             self.optics.electrons = power
