@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,13 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..base.devices import first_line, has_bf16, require_device
-from ..prior.network import ANSWER, UNet, on_device
-from ..prior.process import diffuse, velocity, x_from_v
+from ..base.devices import has_bf16, require_device
+from ..prior.network import UNet, on_device
+from ..prior.process import diffuse, velocity
 from ..specimen.structures import Structures
 from .ahead import Ahead
-from .batch import Batch, draw, generators, order_at
-from .microscopes import ask
+from .batch import Batch, draw, order_at
+from .evaluate import Evaluation
+from .guess import first_guess, with_answer
 from .settings import TrainSettings
 from .stream import Augmentation, CrystalStream
 from .weighting import BANDS, AdaptiveSchedule, band_of
@@ -115,12 +115,10 @@ class Trainer:
             self.stream, lambda step: order_at(s, step, self.rank, self.processes), self.workers
         )
         gpu = self.device.startswith("cuda")
-        if gpu:
-            torch.backends.cudnn.benchmark = True  # few shapes, many steps
         if self.reads == 0 or self.accelerator is not None:
             self.reads = 10 if gpu and self.accelerator is None else 1
         self._pending: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-        self._fast = self._compiled() if s.compile else None
+        self.evaluate = Evaluation(self.model, s, self.notes)
         self.loss = math.nan
         self.bands = dict.fromkeys((band_of(b) for b in BANDS[:-1]), math.nan)
         self._bad = 0
@@ -222,24 +220,10 @@ class Trainer:
         """The batch with what data say of the network's first guess, for a share of the volumes."""
         if not self.settings.network.answer:
             return batch
-        count = round((1 - self.settings.no_answer) * len(batch.x))
-        answer = torch.zeros(len(batch.x), ANSWER, *batch.x.shape[1:], device=batch.x.device)
-        if count:
-            z = diffuse(batch.x[:count], batch.noise[:count], batch.log_snr[:count])
-            guess = []
-            with torch.no_grad(), self._cast():
-                for low in range(0, count, micro):
-                    part = slice(low, min(low + micro, count))
-                    elements = None if batch.elements is None else batch.elements[part]
-                    given = batch.condition[part], batch.flags[part], elements
-                    v = self.network(z[part], batch.log_snr[part], *given)
-                    guess.append(x_from_v(z[part], v.float(), batch.log_snr[part]))
-            seed = int(
-                np.random.default_rng([self.settings.seed, self.step, self.rank, 5]).integers(2**62)
-            )
-            rng = generators(seed, self.device)[1]
-            answer[:count] = ask(torch.cat(guess), batch.x[:count], seed, rng, self.device)
-        return batch._replace(answer=answer)
+        with self._cast():
+            guess = first_guess(self.network, batch, self.settings.no_answer, micro)
+        seed = np.random.default_rng([self.settings.seed, self.step, self.rank, 5])
+        return with_answer(batch, guess, int(seed.integers(2**62)), self.device)
 
     def gradient(self, batch: Batch, micro: int) -> Tensor:
         """Gradient of the mean of w(λ) / p(λ) · |v − v_θ|², `micro` volumes at a time.
@@ -273,25 +257,6 @@ class Trainer:
                     self.accelerator.backward(total)
             losses.append(each.detach())
         return torch.cat(losses)
-
-    def evaluate(self, z: Tensor, *given: Tensor | None) -> Tensor:
-        """v, by the compiled network where there is one and it was compiled for this shape."""
-        s = self.settings
-        if self._fast is None or z.shape != (s.batch, s.slices, s.lateral, s.lateral):
-            return self.model(z, *given)
-        try:
-            return self._fast(z, *given)
-        except Exception as error:  # the compiler raises whatever it meets
-            if "out of memory" in str(error).lower():
-                raise
-            self._fast = None
-            self.notes.append(
-                f"torch.compile failed ({first_line(error)[:200]}); going on without it"
-            )
-            return self.model(z, *given)
-
-    def _compiled(self) -> Callable[..., Tensor]:
-        return torch.compile(self.model, dynamic=False)
 
     def _quiet(self, last: bool) -> AbstractContextManager[Any]:
         """Processes exchange gradients with the last piece only."""
