@@ -25,7 +25,7 @@ from .ahead import Ahead
 from .batch import Batch, draw, order_at
 from .evaluate import Evaluation
 from .guess import first_guess, with_answer
-from .settings import TrainSettings
+from .settings import TrainSettings, rate_at
 from .stream import Augmentation, CrystalStream
 from .weighting import BANDS, AdaptiveSchedule, band_of
 
@@ -125,11 +125,7 @@ class Trainer:
 
     def learning_rate(self) -> float:
         """That of the present step."""
-        s = self.settings
-        rate = s.learning_rate * min(1.0, (self.step - self.begun + 1) / max(1, s.warm_up))
-        if s.fall:
-            rate *= min(1.0, max(1e-3, (1 - self.progress) / s.fall))
-        return rate * (0.5 ** (self.step / s.half_life) if s.half_life else 1.0)
+        return rate_at(self.settings, self.step, self.begun, self.progress)
 
     def draw(self) -> Batch:
         """What the present step of this process is made of."""
