@@ -98,21 +98,3 @@ class TrainSettings(BaseModel):
     weighting_mean: float = Field(-7.0, title="Weighting mean", description="λ")
     weighting_spread: float = Field(3.0, gt=0, title="Weighting spread", description="λ")
     seed: int = Field(0, ge=0, title="Seed")
-
-
-def rate_at(settings: TrainSettings, step: int, begun: int, progress: float) -> float:
-    """Learning rate of a step: it rises, stays (or halves slowly), and may fall to nothing in the
-    end.
-
-    Parameters
-    ----------
-    step, begun : int
-        The present one, and that with which the run began.
-    progress : float
-        How much of the run is over, 0 to 1.
-    """
-    s = settings
-    rate = s.learning_rate * min(1.0, (step - begun + 1) / max(1, s.warm_up))
-    if s.fall:
-        rate *= min(1.0, max(1e-3, (1 - progress) / s.fall))
-    return rate * (0.5 ** (step / s.half_life) if s.half_life else 1.0)

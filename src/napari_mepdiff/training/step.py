@@ -25,9 +25,10 @@ from .ahead import Ahead
 from .batch import Batch, draw, order_at
 from .evaluate import Evaluation
 from .guess import first_guess, with_answer
-from .settings import TrainSettings, rate_at
+from .rates import decay_at, optimiser_of, rate_at
+from .settings import TrainSettings
 from .stream import Augmentation, CrystalStream
-from .weighting import BANDS, AdaptiveSchedule, band_of
+from .weighting import BANDS, AdaptiveSchedule, band_of, running
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -87,17 +88,7 @@ class Trainer:
         torch.manual_seed(s.seed)
         self.network = on_device(UNet(s.network), self.device)
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
-        decay = [p for p in self.network.parameters() if p.ndim > 1]
-        plain = [p for p in self.network.parameters() if p.ndim <= 1]
-        self.optimiser: torch.optim.Optimizer = torch.optim.AdamW(
-            [
-                {"params": decay, "weight_decay": s.weight_decay},
-                {"params": plain, "weight_decay": 0.0},
-            ],
-            lr=s.learning_rate,
-            betas=(0.9, 0.99),
-            fused=self.device == "cpu" or self.device.startswith("cuda"),
-        )
+        self.optimiser: torch.optim.Optimizer = optimiser_of(self.network, s, self.device)
         self.schedule = AdaptiveSchedule(mean=s.weighting_mean, spread=s.weighting_spread)
         self.stream = CrystalStream(
             self.structures,
@@ -268,11 +259,7 @@ class Trainer:
 
     def follow(self) -> None:
         """The moving average of the weights takes a step towards them."""
-        s = self.settings
-        decay = s.average
-        if s.average_over:
-            decay = math.exp(-s.batch * self.processes / s.average_over)
-        decay = min(decay, (1 + self.step) / (10 + self.step))
+        decay = decay_at(self.settings, self.step, self.processes)
         with torch.no_grad():
             for name, value in self.network.state_dict().items():
                 self.average[name].lerp_(value, 1 - decay)
@@ -284,10 +271,6 @@ class Trainer:
             )
         log_snr, losses, factor = log_snr.cpu(), losses.cpu(), factor.cpu()
         self.schedule.update(log_snr, losses)
-
-        def running(old: float, new: float, keep: float) -> float:
-            return new if math.isnan(old) else keep * old + (1 - keep) * new
-
         self.loss = running(self.loss, float((losses * factor).mean()), 0.98)
         for value, loss in zip(log_snr.tolist(), losses.tolist(), strict=True):
             self.bands[band_of(value)] = running(self.bands[band_of(value)], loss, 0.995)
