@@ -12,7 +12,9 @@ from napari_mepdiff.training.microscopes import WRONG, draw_microscope
 from napari_mepdiff.training.run import train
 from napari_mepdiff.training.step import Trainer
 from napari_mepdiff.training.stream import CrystalStream
+from napari_mepdiff.training.validation import elements_of, losses, volumes_of
 
+from ..prior.nets import tiny
 from .small import SETTINGS
 
 KNOWING = SETTINGS.model_copy(
@@ -103,3 +105,17 @@ def test_microscopes_vary_and_fit_their_field():
         assert abs(m.believed.overfocus - m.optics.overfocus) <= WRONG + 1e-9
     probe = drawn[0].scan((64, 64), True, "cpu").waves
     assert torch.allclose(probe.abs().square().sum(dim=(1, 2)), torch.ones(len(probe)), atol=1e-4)
+
+
+def test_validation_also_tells_elements_and_asks_data(structures):
+    prior = tiny(config=ASKING.network)
+    volumes, elements = (
+        f(load_structures(), "validation", 2, (4, 32, 32)) for f in (volumes_of, elements_of)
+    )
+    found = losses(
+        prior.network, volumes, grid=(-3.0,), precision="float32", elements=elements, answer=True
+    )
+    assert set(found) >= {"none", "sum", "trend", "elements", "answer", "weighted answer"}
+    assert len({round(found[m][0], 6) for m in ("none", "elements", "answer")}) == 3
+    assert elements.shape == (2, 99)
+    assert elements[0, :-1].sum() >= 1

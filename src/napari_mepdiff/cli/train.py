@@ -43,6 +43,9 @@ def train(
     elements: Annotated[
         bool, typer.Option("--elements", help="a new network that can be told the elements")
     ] = False,
+    answer: Annotated[
+        bool, typer.Option("--answer", help="a new network that can be shown what the data say")
+    ] = False,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="setting=value, as often as needed")
     ] = None,
@@ -77,7 +80,7 @@ def train(
     if minutes is None and steps is None:
         print("training until Ctrl-C; give --minutes or --steps for an end")
     given = parse_settings(set_ or [])
-    network = PRESETS[preset].model_copy(update={"elements": elements})
+    network = PRESETS[preset].model_copy(update={"elements": elements, "answer": answer})
     settings: TrainSettings | None
     if resume and (output / "checkpoint.pt").exists():
         kept = TrainSettings.model_validate_json(

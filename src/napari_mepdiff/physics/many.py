@@ -75,10 +75,14 @@ class PeriodicScan:
             h = h * mask
             limit = to_device(mask.to(probe.real.dtype), device)
             weight = to_device((mask >= 1).to(probe.real.dtype), device)
-        waves = torch.stack(
-            [probe.roll((y - height // 2, x - width // 2), dims=(0, 1)) for y, x in places]
+        probe = to_device(probe, device)
+        shift = to_device(
+            torch.tensor(places) - torch.tensor([height // 2, width // 2]), probe.device
         )
-        return cls(to_device(waves, device), to_device(h.to(probe.dtype), device), limit, weight)
+        rows = (torch.arange(height, device=probe.device) - shift[:, :1]) % height
+        columns = (torch.arange(width, device=probe.device) - shift[:, 1:]) % width
+        waves = probe[rows[:, :, None], columns[:, None, :]]
+        return cls(waves, to_device(h.to(probe.dtype), device), limit, weight)
 
     def patterns(self, volumes: Tensor) -> Tensor:
         """Intensities (B, P, H, W), DC in the corner, of total 1, from phases (B, D, H, W) in rad;

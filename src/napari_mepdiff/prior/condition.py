@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .network import CONDITION, ELEMENTS, FLAGS
+from .config import ANSWER, CONDITION, ELEMENTS
+from .layers import FLAGS
 
 
 def elements_vector(numbers: Iterable[int]) -> Tensor:
@@ -121,3 +122,54 @@ class Condition:
         if self.depth_correlation is None:
             return torch.stack([mean, torch.zeros_like(x)]), torch.tensor([1.0, 0.0, 0.0])
         return torch.stack([mean, x - mean]), torch.tensor([1.0, 1.0, self.depth_correlation])
+
+
+def given(
+    condition: Condition | None,
+    answer: Tensor | None,
+    field: tuple[int, int, int],
+    count: int,
+    scale: float,
+    device: str,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """All that is known of `count` volumes, as the network takes it.
+
+    Parameters
+    ----------
+    condition : Condition or None
+    answer : Tensor or None
+        (4, D, H, W) or (B, 4, D, H, W), see :mod:`~.prior.answer`.
+    field : (D, H, W)
+        Voxels of the volumes.
+    count : int
+        B.
+
+    Returns
+    -------
+    channels (2, D, H, W), or with an answer (6, D, H, W) or (B, 6, D, H, W); flags (3,); elements
+    (99,) or None.
+
+    Raises
+    ------
+    ValueError
+        If a shape is not that of the volumes.
+    """
+    condition = condition or Condition()
+    if condition.volume is not None and tuple(condition.volume.shape) != field:
+        raise ValueError(
+            f"the condition is {tuple(condition.volume.shape)} voxels, the volume {field}"
+        )
+    channels, flags = (t.to(device) for t in condition.channels(scale, field))
+    if answer is not None:
+        shape = tuple(answer.shape)
+        if shape not in ((ANSWER, *field), (count, ANSWER, *field)):
+            raise ValueError(
+                f"an answer of the data is {ANSWER} channels of the volume's {field} voxels, "
+                f"got shape {shape}"
+            )
+        shown = answer.detach().to(device, torch.float32)
+        channels = torch.cat([channels.expand(*shown.shape[:-4], *channels.shape), shown], dim=-4)
+    elements = None
+    if condition.elements is not None:
+        elements = elements_vector(condition.elements).to(device)
+    return channels, flags, elements

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from ..base.devices import has_bf16, require_device
 from . import files
-from .condition import Condition, elements_vector
+from .condition import Condition, given
 from .files import Card, PriorError, bundled
-from .network import ANSWER, CONDITION, ELEMENTS, FLAGS, UNet, on_device
+from .network import CONDITION, ELEMENTS, FLAGS, UNet, on_device
 from .process import SCALE, x_from_v
 from .tiling import Windows, in_windows
 
@@ -155,11 +155,8 @@ class Prior:
             )
         field_ = (depth, height, width)
         level = torch.as_tensor(log_snr, dtype=torch.float32, device=self.device).expand(count)
-        channels, flags = self._known(condition, field_)
-        if answer is not None:
-            shown = self._answer(answer, field_, count)
-            channels = torch.cat([channels.expand(*shown.shape[:-4], *channels.shape), shown], -4)
-        evaluate = partial(self._network, elements=self._told(condition))
+        channels, flags, elements = given(condition, answer, field_, count, self.scale, self.device)
+        evaluate = partial(self._network, elements=elements)
         if self._whole(field_):
             known = channels.expand(count, *channels.shape[-4:])
             v = evaluate(volumes, level, known, flags.expand(count, FLAGS))
@@ -169,35 +166,6 @@ class Prior:
             v = in_windows(evaluate, windows, volumes, level, channels, flags, trend, self.batch)
         x = x_from_v(volumes, v, level)
         return (x[0] if z.ndim == 3 else x).to(z.device)
-
-    def _known(
-        self, condition: Condition | None, field_: tuple[int, int, int]
-    ) -> tuple[Tensor, Tensor]:
-        """Channels (2, D, H, W) and flags (3,) of a condition, zero where there is none."""
-        if condition is None or condition.volume is None:
-            channels = torch.zeros(CONDITION, *field_, device=self.device)
-            return channels, torch.zeros(FLAGS, device=self.device)
-        if tuple(condition.volume.shape) != field_:
-            raise ValueError(
-                f"the condition is {tuple(condition.volume.shape)} voxels, the volume {field_}"
-            )
-        channels, flags = condition.channels(self.scale)
-        return channels.to(self.device), flags.to(self.device)
-
-    def _told(self, condition: Condition | None) -> Tensor | None:
-        """The elements (99,) of a condition."""
-        if condition is None or condition.elements is None:
-            return None
-        return elements_vector(condition.elements).to(self.device)
-
-    def _answer(self, answer: Tensor, field_: tuple[int, int, int], count: int) -> Tensor:
-        shape = tuple(answer.shape)
-        if shape not in ((ANSWER, *field_), (count, ANSWER, *field_)):
-            raise ValueError(
-                f"an answer of the data is {ANSWER} channels of the volume's {field_} voxels, "
-                f"got shape {shape}"
-            )
-        return answer.detach().to(self.device, torch.float32)
 
     def _whole(self, field_: tuple[int, int, int]) -> bool:
         fits = all(n <= most for n, most in zip(field_, LARGEST, strict=True))

@@ -22,6 +22,10 @@ from .crystals import ENERGY, VOXEL_SIZE
 
 GROUP, DENSE_GROUP = 40, 8  # volumes that share a microscope of few and of many positions
 DENSE = 0.5  # share of microscopes with many positions: what slices say apart needs them
+SCANS = {  # few sizes, since a GPU plans its transforms anew for each
+    False: ((3, 4), (4, 4), (4, 5), (5, 5), (5, 6), (6, 6)),
+    True: ((8, 8), (10, 10), (12, 12), (14, 14)),
+}
 DOSE = (1e3, 1e7)  # e/Å², log-uniform
 WRONG = 5.0  # Å, largest error of C10 and of C12
 
@@ -89,7 +93,7 @@ def draw_microscope(
             "C12b": own["C12b"] + off[2] / np.sqrt(2),
         }
     )
-    ny, nx = (int(n) for n in (rng.integers(8, 15, 2) if dense else rng.integers([3, 4], [7, 7])))
+    ny, nx = SCANS[dense][int(rng.integers(len(SCANS[dense])))]
     if rng.random() < 0.7:
         pitch = field / (ny, nx)
         area = float(field.prod()) / (ny * nx)

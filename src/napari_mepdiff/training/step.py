@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,16 +17,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..base.devices import first_line, has_bf16, require_device
-from ..prior.network import ANSWER, UNet, on_device
-from ..prior.process import diffuse, velocity, x_from_v
+from ..base.devices import has_bf16, require_device
+from ..prior.network import UNet, on_device
+from ..prior.process import diffuse, velocity
 from ..specimen.structures import Structures
 from .ahead import Ahead
-from .batch import Batch, draw, generators, order_at
-from .microscopes import ask
+from .batch import Batch, draw, order_at
+from .evaluate import Evaluation
+from .guess import first_guess, with_answer
+from .rates import decay_at, optimiser_of, rate_at
 from .settings import TrainSettings
 from .stream import Augmentation, CrystalStream
-from .weighting import BANDS, AdaptiveSchedule, band_of
+from .weighting import BANDS, AdaptiveSchedule, band_of, running
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -87,17 +88,7 @@ class Trainer:
         torch.manual_seed(s.seed)
         self.network = on_device(UNet(s.network), self.device)
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
-        decay = [p for p in self.network.parameters() if p.ndim > 1]
-        plain = [p for p in self.network.parameters() if p.ndim <= 1]
-        self.optimiser: torch.optim.Optimizer = torch.optim.AdamW(
-            [
-                {"params": decay, "weight_decay": s.weight_decay},
-                {"params": plain, "weight_decay": 0.0},
-            ],
-            lr=s.learning_rate,
-            betas=(0.9, 0.99),
-            fused=self.device == "cpu" or self.device.startswith("cuda"),
-        )
+        self.optimiser: torch.optim.Optimizer = optimiser_of(self.network, s, self.device)
         self.schedule = AdaptiveSchedule(mean=s.weighting_mean, spread=s.weighting_spread)
         self.stream = CrystalStream(
             self.structures,
@@ -115,23 +106,17 @@ class Trainer:
             self.stream, lambda step: order_at(s, step, self.rank, self.processes), self.workers
         )
         gpu = self.device.startswith("cuda")
-        if gpu:
-            torch.backends.cudnn.benchmark = True  # few shapes, many steps
         if self.reads == 0 or self.accelerator is not None:
             self.reads = 10 if gpu and self.accelerator is None else 1
         self._pending: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-        self._fast = self._compiled() if s.compile else None
+        self.evaluate = Evaluation(self.model, s, self.notes)
         self.loss = math.nan
         self.bands = dict.fromkeys((band_of(b) for b in BANDS[:-1]), math.nan)
         self._bad = 0
 
     def learning_rate(self) -> float:
         """That of the present step."""
-        s = self.settings
-        rate = s.learning_rate * min(1.0, (self.step - self.begun + 1) / max(1, s.warm_up))
-        if s.fall:
-            rate *= min(1.0, max(1e-3, (1 - self.progress) / s.fall))
-        return rate * (0.5 ** (self.step / s.half_life) if s.half_life else 1.0)
+        return rate_at(self.settings, self.step, self.begun, self.progress)
 
     def draw(self) -> Batch:
         """What the present step of this process is made of."""
@@ -222,24 +207,10 @@ class Trainer:
         """The batch with what data say of the network's first guess, for a share of the volumes."""
         if not self.settings.network.answer:
             return batch
-        count = round((1 - self.settings.no_answer) * len(batch.x))
-        answer = torch.zeros(len(batch.x), ANSWER, *batch.x.shape[1:], device=batch.x.device)
-        if count:
-            z = diffuse(batch.x[:count], batch.noise[:count], batch.log_snr[:count])
-            guess = []
-            with torch.no_grad(), self._cast():
-                for low in range(0, count, micro):
-                    part = slice(low, min(low + micro, count))
-                    elements = None if batch.elements is None else batch.elements[part]
-                    given = batch.condition[part], batch.flags[part], elements
-                    v = self.network(z[part], batch.log_snr[part], *given)
-                    guess.append(x_from_v(z[part], v.float(), batch.log_snr[part]))
-            seed = int(
-                np.random.default_rng([self.settings.seed, self.step, self.rank, 5]).integers(2**62)
-            )
-            rng = generators(seed, self.device)[1]
-            answer[:count] = ask(torch.cat(guess), batch.x[:count], seed, rng, self.device)
-        return batch._replace(answer=answer)
+        with self._cast():
+            guess = first_guess(self.network, batch, self.settings.no_answer, micro)
+        seed = np.random.default_rng([self.settings.seed, self.step, self.rank, 5])
+        return with_answer(batch, guess, int(seed.integers(2**62)), self.device)
 
     def gradient(self, batch: Batch, micro: int) -> Tensor:
         """Gradient of the mean of w(λ) / p(λ) · |v − v_θ|², `micro` volumes at a time.
@@ -274,25 +245,6 @@ class Trainer:
             losses.append(each.detach())
         return torch.cat(losses)
 
-    def evaluate(self, z: Tensor, *given: Tensor | None) -> Tensor:
-        """v, by the compiled network where there is one and it was compiled for this shape."""
-        s = self.settings
-        if self._fast is None or z.shape != (s.batch, s.slices, s.lateral, s.lateral):
-            return self.model(z, *given)
-        try:
-            return self._fast(z, *given)
-        except Exception as error:  # the compiler raises whatever it meets
-            if "out of memory" in str(error).lower():
-                raise
-            self._fast = None
-            self.notes.append(
-                f"torch.compile failed ({first_line(error)[:200]}); going on without it"
-            )
-            return self.model(z, *given)
-
-    def _compiled(self) -> Callable[..., Tensor]:
-        return torch.compile(self.model, dynamic=False)
-
     def _quiet(self, last: bool) -> AbstractContextManager[Any]:
         """Processes exchange gradients with the last piece only."""
         if last or self.accelerator is None:
@@ -307,11 +259,7 @@ class Trainer:
 
     def follow(self) -> None:
         """The moving average of the weights takes a step towards them."""
-        s = self.settings
-        decay = s.average
-        if s.average_over:
-            decay = math.exp(-s.batch * self.processes / s.average_over)
-        decay = min(decay, (1 + self.step) / (10 + self.step))
+        decay = decay_at(self.settings, self.step, self.processes)
         with torch.no_grad():
             for name, value in self.network.state_dict().items():
                 self.average[name].lerp_(value, 1 - decay)
@@ -323,10 +271,6 @@ class Trainer:
             )
         log_snr, losses, factor = log_snr.cpu(), losses.cpu(), factor.cpu()
         self.schedule.update(log_snr, losses)
-
-        def running(old: float, new: float, keep: float) -> float:
-            return new if math.isnan(old) else keep * old + (1 - keep) * new
-
         self.loss = running(self.loss, float((losses * factor).mean()), 0.98)
         for value, loss in zip(log_snr.tolist(), losses.tolist(), strict=True):
             self.bands[band_of(value)] = running(self.bands[band_of(value)], loss, 0.995)

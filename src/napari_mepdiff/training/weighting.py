@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,11 @@ def band_of(log_snr: float) -> str:
         if log_snr < high:
             return f"{low:g}..{high:g}"
     return f"{BANDS[-2]:g}..{BANDS[-1]:g}"
+
+
+def running(old: float, new: float, keep: float) -> float:
+    """A running mean that begins with its first value."""
+    return new if math.isnan(old) else keep * old + (1 - keep) * new
 
 
 def weighting(log_snr: Tensor, mean: float = MEAN, spread: float = SPREAD) -> Tensor:
