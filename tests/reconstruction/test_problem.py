@@ -16,6 +16,7 @@ from napari_mepdiff.measurement.samples import NAMES, open_sample
 from napari_mepdiff.physics.optics import Optics
 from napari_mepdiff.physics.scan import Windows
 from napari_mepdiff.reconstruction.assumptions import electrons_per_pattern, slicing
+from napari_mepdiff.reconstruction.frame import RefineInfo
 from napari_mepdiff.reconstruction.problem import Problem
 from napari_mepdiff.specimen.volume import Volume
 
@@ -204,7 +205,8 @@ def test_dropped_frames_are_left_out_and_said():
     assert problem.shape == full.shape
     problem.likelihood("poisson")
     # refined positions come back for the whole scan
-    state = problem.microscope(problem.probe.numpy(), problem.positions + 0.1)
+    found = RefineInfo(probe=problem.probe.numpy(), positions=problem.positions + 0.1)
+    state = problem.microscope(found)
     moved = np.abs(state.positions - data.scan_positions()).max(axis=1)
     assert np.flatnonzero(moved < 1e-9).tolist() == [8, 23]
 
@@ -219,7 +221,8 @@ def test_refined_probe_and_positions_are_taken_into_the_next_run(tmp_path):
     rng = np.random.default_rng(1)
     shift = rng.uniform(-1, 1, first.positions.shape)
     probe = first.probe.numpy() * np.exp(1j * rng.normal(0, 0.1, first.probe.shape))
-    first.microscope(probe, first.positions + shift, step=40).save(tmp_path / "state.h5")
+    found = RefineInfo(probe=probe, positions=first.positions + shift)
+    first.microscope(found, step=40).save(tmp_path / "state.h5")
     state = MicroscopeState.load(tmp_path / "state.h5")
     second = Problem.from_data(data, slices=2, margin=1.0, microscope=state)
     in_scan = second.positions + np.array(second.origin[1:])

@@ -17,31 +17,9 @@ from .counts import Counts, estimate_counts
 from .disk import BrightDisk, fit_disk
 from .orientation_table import Misfit, Orientation, orientation_table, thick_side
 from .parallax import Parallax, parallax
+from .values import Value, agreement
 
 Sign = Literal["known", "likely", "unknown"]
-
-
-@dataclass(frozen=True)
-class Value:
-    """One number of the microscope.
-
-    Attributes
-    ----------
-    name, unit : str
-    value, error : float or None
-        As estimated, with one standard deviation; None where the data do not tell.
-    told : float or None
-        As the file or the user says.
-    verdict : str
-        In words.
-    """
-
-    name: str
-    unit: str
-    value: float | None
-    error: float | None
-    told: float | None
-    verdict: str
 
 
 @dataclass(frozen=True)
@@ -223,14 +201,6 @@ def _signed(
     return _Signed(wanted, "likely", note)
 
 
-def _agree(value: float, error: float, told: float | None, least: float = 0.0) -> str:
-    if told is None:
-        return "not told; can be taken over"
-    if abs(value - told) <= max(3 * error, least):
-        return "agrees"
-    return f"differs from what was told by {value - told:+.3g}"
-
-
 def _disk(data: FourDSTEM, disk: BrightDisk) -> Iterator[Value]:
     c = data.calibration
     middle = tuple(n // 2 for n in data.detector_shape)
@@ -243,15 +213,15 @@ def _disk(data: FourDSTEM, disk: BrightDisk) -> Iterator[Value]:
     yield Value(
         "disk radius", "px", disk.radius, disk.radius_error, c.disk_radius,
         f"rim {disk.edge:.1f} px wide" if c.disk_radius is None
-        else _agree(disk.radius, disk.radius_error, c.disk_radius, 0.02 * disk.radius),
+        else agreement(disk.radius, disk.radius_error, c.disk_radius, 0.02 * disk.radius),
     )  # fmt: skip
     share = disk.radius_error / disk.radius
     angle, pixel = disk.semi_angle(c), disk.pixel_size(c)
     if angle is not None:
-        said = _agree(angle, share * angle, c.semi_angle, 0.02 * angle)
+        said = agreement(angle, share * angle, c.semi_angle, 0.02 * angle)
         yield Value("semi-angle", "mrad", angle, share * angle, c.semi_angle, said)
     if pixel is not None:
-        said = _agree(pixel, share * pixel, c.pixel_size, 0.02 * pixel)
+        said = agreement(pixel, share * pixel, c.pixel_size, 0.02 * pixel)
         yield Value("detector pixel", "Å⁻¹", pixel, share * pixel, c.pixel_size, said)
     if angle is None and pixel is None:
         said = "give the beam energy, and the semi-angle or the detector pixel"
@@ -266,11 +236,11 @@ def _counts(data: FourDSTEM, counts: Counts, seen: Summary) -> Iterator[Value]:
     share = (counts.error or 0) / counts.gain
     n = counts.electrons
     error = math.hypot(share * n, math.sqrt(n / seen.total.size))
-    said = _agree(n, error, c.electrons, 0.2 * n) if c.electrons else "on the detector"
+    said = agreement(n, error, c.electrons, 0.2 * n) if c.electrons else "on the detector"
     yield Value("electrons a pattern", "e", n, error, c.electrons, said)
     if c.scan_step is not None:
         dose = n / (c.scan_step[0] * c.scan_step[1])
-        said = _agree(dose, share * dose, c.dose, 0.2 * dose)
+        said = agreement(dose, share * dose, c.dose, 0.2 * dose)
         yield Value("dose", "e/Å²", dose, error / n * dose, c.dose, said)
 
 
@@ -288,13 +258,13 @@ def _lens(data: FourDSTEM, p: Parallax | None, sign: Sign) -> Iterator[Value]:
     swap = ", detector axes swapped" if p.transpose else ""
     yield Value("scan rotation", "°", p.angle, p.angle_error, c.rotation, said + swap + pair)
     word = "overfocus" if value > 0 else "underfocus"
-    agrees = _agree(value, p.C10_error, told)
+    agrees = agreement(value, p.C10_error, told)
     yield Value("C10", "Å", value, p.C10_error, told, f"{word}, {plane}; {agrees}")
     small = not p.astigmatic
     said = (
         "none that can be told from 0"
         if small
-        else _agree(p.C12, p.C12_error, None if o is None else o.C12)
+        else agreement(p.C12, p.C12_error, None if o is None else o.C12)
     )
     yield Value("C12", "Å", p.C12, p.C12_error, None if o is None else o.C12, said)
     if not small:

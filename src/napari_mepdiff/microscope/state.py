@@ -1,9 +1,11 @@
 """What a reconstruction found of the microscope: kept in a file, used by the next run.
 
-Layout of the file (HDF5, version 2; files of version 1 have neither tilt nor background)::
+Layout of the file (HDF5, version 3; version 1 has neither tilt nor background, version 2 no
+optics)::
 
     /            attrs: format b"mepdiff-microscope", version, energy (kV), pixel_size (dy, dx) (Å),
                  tilt (y, x) (mrad), background (electrons per pixel and pattern)
+    /optics      UTF-8 JSON as bytes: optics, source_size (Å), errors; where the probe was read
     /probe       (M, Ky, Kx) complex64, centred, √electrons
     /positions   (N, 2) float64, Å, (y, x), in the frame of the scan
     /provenance  UTF-8 JSON as bytes
@@ -22,8 +24,9 @@ from numpy.typing import NDArray
 from ..base.hdf5 import guard_hdf5
 from ..base.hdf5_writing import write_hdf5
 from ..base.records import plain
+from ..physics.optics import Optics
 
-FORMAT, VERSION = "mepdiff-microscope", 2
+FORMAT, VERSION = "mepdiff-microscope", 3
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,12 @@ class MicroscopeState:
         Electrons per pixel and pattern that are not of the specimen.
     provenance : dict
         Which run on which data this comes from.
+    optics : Optics or None
+        What the probe's pixels mean: aperture and aberrations; None where they were not read.
+    source_size : float or None
+        rms for each axis, Å, likewise.
+    errors : dict
+        One standard deviation of C10, C12a, C12b … and source_size, Å, as far as they are known.
 
     Raises
     ------
@@ -60,6 +69,9 @@ class MicroscopeState:
     provenance: dict[str, Any] = field(default_factory=dict)
     tilt: tuple[float, float] = (0.0, 0.0)
     background: float = 0.0
+    optics: Optics | None = None
+    source_size: float | None = None
+    errors: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         probe = np.asarray(self.probe)
@@ -95,6 +107,11 @@ class MicroscopeState:
         """Electrons per pattern that the probe carries."""
         return float((np.abs(self.probe).astype(np.float64) ** 2).sum())
 
+    def _read(self) -> dict[str, Any]:
+        """What was read off the probe, for JSON."""
+        optics = None if self.optics is None else self.optics.model_dump(mode="json")
+        return {"optics": optics, "source_size": self.source_size, "errors": self.errors}
+
     def save(self, path: str | Path) -> None:
         """Write the state as HDF5; the file appears whole or not at all.
 
@@ -108,6 +125,8 @@ class MicroscopeState:
             file.create_dataset("positions", data=self.positions)
             text = json.dumps(plain(self.provenance), default=str, ensure_ascii=False).encode()
             file.create_dataset("provenance", data=np.frombuffer(text, np.uint8))
+            read = json.dumps(plain(self._read())).encode()
+            file.create_dataset("optics", data=np.frombuffer(read, np.uint8))
             file.attrs["energy"], file.attrs["pixel_size"] = self.energy, self.pixel_size
             file.attrs["tilt"], file.attrs["background"] = self.tilt, self.background
             file.attrs["format"], file.attrs["version"] = np.bytes_(FORMAT), VERSION
@@ -135,6 +154,8 @@ class MicroscopeState:
                     raise ValueError("it holds no refined probe and positions")
                 if int(file.attrs["version"]) > VERSION:
                     raise ValueError("it was written by a newer napari-mepdiff: update this one")
+                read = json.loads(file["optics"][...].tobytes()) if "optics" in file else {}
+                optics = read.get("optics")
                 step = tuple(float(v) for v in file.attrs["pixel_size"])
                 return cls(
                     file["probe"][...],
@@ -144,6 +165,9 @@ class MicroscopeState:
                     json.loads(file["provenance"][...].tobytes()),
                     tuple(float(v) for v in file.attrs.get("tilt", (0.0, 0.0))),  # type: ignore[arg-type]
                     float(file.attrs.get("background", 0.0)),
+                    None if optics is None else Optics.model_validate(optics),
+                    read.get("source_size"),
+                    read.get("errors", {}),
                 )
         except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
             said = f"it lacks {error}" if isinstance(error, KeyError) else str(error)

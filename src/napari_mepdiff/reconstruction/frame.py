@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from ..physics.optics import Optics
+
 
 @dataclass(frozen=True)
 class StepInfo:
@@ -68,11 +70,20 @@ class RefineInfo(StepInfo):
         Of the beam against the columns of atoms, mrad.
     background : float
         Electrons per pixel and pattern that are not of the specimen.
+    optics : Optics or None
+        What the probe's pixels mean, as far as they were read.
+    source_size : float or None
+        rms for each axis, Å, likewise.
+    errors : dict
+        One standard deviation of aberrations and source size, Å.
     """
 
     held_out: float | None = None
     tilt: tuple[float, float] = (0.0, 0.0)
     background: float = 0.0
+    optics: Optics | None = None
+    source_size: float | None = None
+    errors: dict[str, float] = field(default_factory=dict)
     probe: NDArray[np.complex64] = field(default_factory=lambda: np.zeros((0, 0, 0), np.complex64))
     positions: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
 

@@ -31,6 +31,7 @@ from .assumptions import (
     slicing,
     unit_probe,
 )
+from .frame import RefineInfo
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Problem:
         are; dropped frames are left out.
     optics : Optics or None
         What the probe was made from; None where it was given as it is.
+    told : Optics or None
+        As the file or an earlier run says, whether the probe was made from it or not.
     tilt : (y, x)
         Of the beam, mrad, as an earlier run found it.
     background : float
@@ -85,6 +88,7 @@ class Problem:
     scan_index: NDArray[np.int64] | None = None
     findings: tuple[str, ...] = ()
     optics: Optics | None = None
+    told: Optics | None = None
     tilt: tuple[float, float] = (0.0, 0.0)
     background: float = 0.0
 
@@ -220,6 +224,7 @@ class Problem:
             scan_index=index,
             findings=findings,
             optics=illumination if known is None else None,
+            told=illumination if microscope is None else microscope.optics or illumination,
             tilt=microscope.tilt if microscope is not None else (0.0, 0.0),
             background=background,
         )
@@ -243,39 +248,23 @@ class Problem:
         inside = 0.49  # of a pixel: short of the next corner
         return (low - inside) * pixel, (high + inside) * pixel
 
-    def microscope(
-        self,
-        probe: NDArray[np.complex64],
-        positions: NDArray[np.float64],
-        tilt: tuple[float, float] = (0.0, 0.0),
-        background: float = 0.0,
-        **provenance: Any,
-    ) -> MicroscopeState:
-        """What a run refined, for the next one.
-
-        Parameters
-        ----------
-        probe : ndarray
-            (M, Ky, Kx), √electrons.
-        positions : ndarray
-            (N, 2), Å, on the canvas of this problem.
-        tilt : (y, x)
-            Of the beam, mrad.
-        background : float
-            Electrons per pixel and pattern.
-        """
-        places = np.asarray(positions, np.float64)
+    def microscope(self, found: RefineInfo, **provenance: Any) -> MicroscopeState:
+        """What a run refined on this problem, for the next one."""
+        places = np.asarray(found.positions, np.float64)
         if self.scan is not None and self.scan_index is not None:
             places = self.scan.copy()  # what was left out stays where it was
-            places[self.scan_index] = positions
+            places[self.scan_index] = found.positions
         return MicroscopeState(
-            probe,
+            found.probe,
             places + np.array(self.origin[1:]),
             self.voxel_size[1:],
             self.energy,
             {**self.provenance, **provenance},
-            tilt,
-            background,
+            found.tilt,
+            found.background,
+            found.optics,
+            found.source_size,
+            found.errors,
         )
 
     @property

@@ -327,14 +327,7 @@ class RunRecord:
         info = None if self.frame is None else self.frame.info
         if self.problem is None or not isinstance(info, RefineInfo):
             return None
-        return self.problem.microscope(
-            info.probe,
-            info.positions,
-            info.tilt,
-            info.background,
-            run=self.name,
-            measurement=self.measurement_name,
-        )
+        return self.problem.microscope(info, run=self.name, measurement=self.measurement_name)
 
     def frame_of(self, data: NDArray[np.float32]) -> int | None:
         """Number of the newest kept frame with these values; None where no frame has them."""

@@ -22,7 +22,7 @@ def refined(frame: Frame, problem: Problem, **provenance: Any) -> MicroscopeStat
     info = frame.info
     if not isinstance(info, RefineInfo):
         return None
-    return problem.microscope(info.probe, info.positions, info.tilt, info.background, **provenance)
+    return problem.microscope(info, **provenance)
 
 
 def refine(run: Run[RefineSettings]) -> Iterator[Frame]:

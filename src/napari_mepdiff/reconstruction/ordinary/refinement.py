@@ -19,6 +19,7 @@ from .detector_block import BackgroundBlock
 from .lean import lean_of, upright
 from .positions_block import PositionsBlock, slope_power
 from .probe_block import OpticsBlock, PixelBlock, ordered, with_modes
+from .reading import Reading, read_probe
 from .refine_settings import RefineSettings
 from .steps import frame, keeper, pack, start_volume, unpack
 from .volume_block import VolumeBlock
@@ -280,9 +281,18 @@ class Refinement:
         return self.like.loss(self.volume.x, self.judges) / len(self.judges) / self.noise
 
     def _info(self) -> RefineInfo:
-        probe = ordered(self.pixels.probe).cpu().numpy()
+        probe = ordered(self.pixels.probe).cpu()
+        told = self.run.problem.told
+        read = Reading()
+        if told is not None:
+            near = told if self.optics is None else self.optics.light.optics
+            size = self.run.problem.voxel_size
+            read = read_probe(probe, near, (size[1], size[2]))
         return RefineInfo(
-            probe=probe,
+            optics=read.optics,
+            source_size=read.source_size,
+            errors=read.errors,
+            probe=probe.numpy(),
             positions=self.like.positions.numpy().copy(),
             held_out=self.judged(),
             tilt=self.like.tilt,
