@@ -5,14 +5,16 @@ with azimuths in **degrees**. In all three the aperture carries exp(−iχ), and
 ``defocus`` they mean −C10: positive is underfocus.
 
 Azimuths run from +x (columns) towards +y (rows). abTEM's arrays are (x, y), so its probes are
-transposed with respect to ours and the azimuths are the same. py4DSTEM's are (rows, columns) with
-φ = arctan2(rows, columns), the same again (``ComplexProbe.polar_coordinates`` and ``evaluate_chi``
-in its ``process/phase/utils.py``; read, not run).
+transposed with respect to ours and the azimuths are the same. py4DSTEM calls the rows x and the
+columns y and takes φ = arctan2(columns, rows) (``ComplexProbe.polar_coordinates`` in its
+``process/phase/utils.py``): an azimuth φ here is π/2 − φ there. Checked against a probe that
+py4DSTEM 0.14.18 made with C10, C12, C21 and C23.
 
 The tilt of the beam is (y, x) in mrad here, in the sense of :mod:`.propagation`: abTEM's, whose
-pair is (x, y). PtyRAD's ``obj_tilts`` are (y, x) in mrad of the *object*, and its factor exp(+2πi t
-k·tan θ) moves the wave by −t tan θ (``PtychoModel.get_propagators`` in its
-``core/models/ptycho.py``): the same geometry has the opposite sign.
+pair is (x, y), and py4DSTEM's (``theta_x`` along the rows, ``theta_y`` along the columns).
+PtyRAD's ``obj_tilts`` are (y, x) in mrad of the *object*, and its factor exp(+2πi t k·tan θ) moves
+the wave by −t tan θ (``PtychoModel.get_propagators`` in its ``core/models/ptycho.py``): the same
+geometry has the opposite sign.
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ def to_abtem(optics: Optics) -> dict[str, float]:
 
 def to_py4dstem(optics: Optics) -> dict[str, float]:
     """What py4DSTEM's ``polar_parameters`` and ``ComplexProbe(parameters=…)`` take."""
-    return to_abtem(optics)
+    return _from_rows(to_abtem(optics))
 
 
 def from_py4dstem(parameters: Mapping[str, float], start: Optics) -> Optics:
@@ -83,7 +85,7 @@ def from_py4dstem(parameters: Mapping[str, float], start: Optics) -> Optics:
             polar["C10"] = -float(value)
         else:
             polar[_ALIASES.get(key, key)] = float(value)
-    return _with_polar(polar, start)
+    return _with_polar(_from_rows(polar), start)
 
 
 def to_ptyrad(optics: Optics) -> dict[str, float]:
@@ -150,6 +152,18 @@ def tilt_to_ptyrad(tilt: tuple[float, float]) -> tuple[float, float]:
 def tilt_from_ptyrad(obj_tilt: tuple[float, float]) -> tuple[float, float]:
     """Beam tilt (y, x) in mrad, of one row of PtyRAD's ``obj_tilts``."""
     return -obj_tilt[0], -obj_tilt[1]
+
+
+def _from_rows(polar: Mapping[str, float]) -> dict[str, float]:
+    """Azimuths from rows to columns as such from columns to rows, and back; 0 where there is no
+    magnitude."""
+    out = dict(polar)
+    for name, (_, m) in ABERRATIONS.items():
+        if m and polar.get(name):
+            out[azimuth_of(name)] = math.pi / 2 - polar.get(azimuth_of(name), 0.0)
+        elif m and azimuth_of(name) in polar:
+            out[azimuth_of(name)] = 0.0
+    return out
 
 
 def _with_polar(polar: Mapping[str, float], start: Optics) -> Optics:
