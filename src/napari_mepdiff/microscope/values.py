@@ -46,39 +46,42 @@ def agreement(value: float, error: float, told: float | None, least: float = 0.0
 
 
 def refined_values(
-    state: MicroscopeState, told: Optics, scan: NDArray[np.float64]
+    state: MicroscopeState, told: Optics | None, scan: NDArray[np.float64] | None = None
 ) -> tuple[Value, ...]:
     """What a run refined, beside what was told.
 
     Parameters
     ----------
     state : MicroscopeState
-    told : Optics
-    scan : ndarray
-        (N, 2), Å, the positions as told.
+    told : Optics or None
+        None where nothing was told of the lens.
+    scan : ndarray, optional
+        (N, 2), Å, the positions as told; without them nothing is said of the scan.
     """
-    return (*_lens(state, told), *_scan(state, scan), *_rest(state))
+    moved = () if scan is None else _scan(state, scan)
+    return (*_lens(state, told), *moved, *_rest(state))
 
 
 _NAMES = {"C12": "phi12", "C21": "phi21", "C23": "phi23"}
 
 
-def _lens(state: MicroscopeState, told: Optics) -> Iterator[Value]:
+def _lens(state: MicroscopeState, told: Optics | None) -> Iterator[Value]:
     found, errors = state.optics, state.errors
     if found is None:
         return
-    error = errors.get("C10")
-    said = "" if error is None else agreement(found.overfocus, error, told.overfocus)
-    yield Value("C10", "Å", found.overfocus, error, told.overfocus, said)
+    error, focus = errors.get("C10"), None if told is None else told.overfocus
+    said = "" if error is None else agreement(found.overfocus, error, focus)
+    yield Value("C10", "Å", found.overfocus, error, focus, said)
     for name, angle in _NAMES.items():
         size, parts = getattr(found, name), [errors.get(f"{name}{axis}") for axis in "ab"]
         error = None if None in parts else math.hypot(*parts) / math.sqrt(2)  # type: ignore[arg-type]
         small = error is not None and size < 3 * error
         said = "none that can be told from 0" if small else ""
-        yield Value(name, "Å", size, error, getattr(told, name), said)
+        before = None if told is None else getattr(told, name)
+        yield Value(name, "Å", size, error, before, said)
         if error is not None and not small and size:
             turn = math.degrees(getattr(found, angle))
-            was = math.degrees(getattr(told, angle)) if getattr(told, name) else None
+            was = math.degrees(getattr(told, angle)) if before else None
             yield Value(angle, "°", turn, math.degrees(error / size / int(name[2])), was, "")
     if state.source_size is not None:
         error = errors.get("source_size")

@@ -41,6 +41,19 @@ def wavelength(energy: float) -> float:
     return _HC_KEV_A / math.sqrt(energy * (2 * _M0C2_KEV + energy))
 
 
+def energy_of(wavelength: float) -> float:
+    """Beam energy in kV of a relativistic electron wavelength in Å.
+
+    Raises
+    ------
+    ValueError
+        If the wavelength is not positive.
+    """
+    if not wavelength > 0:
+        raise ValueError(f"a wavelength must be positive, got {wavelength} Å")
+    return math.hypot(_M0C2_KEV, _HC_KEV_A / wavelength) - _M0C2_KEV
+
+
 def interaction_parameter(energy: float) -> float:
     """σ_e in rad/(V·Å): a projected potential of 1 V·Å shifts the phase by σ_e (Kirkland 2010, eq.
     5.6).

@@ -195,17 +195,18 @@ class Recipe(Part):
             As :meth:`napari_mepdiff.reconstruction.problem.Problem.from_data` raises them.
         """
         from ..measurement.formats import load_probe
-        from ..microscope.state import MicroscopeState
+        from ..microscope.files import load_microscope
         from ..reconstruction.problem import Problem
 
         optics = data.illumination().model_copy(update=self.optics) if self.optics else None
-        attached = self.microscope
+        attached, known = self.microscope, data.positions is not None or data.calibration.scan_step
+        scan = data.scan_positions() if attached is not None and known else None
         return Problem.from_data(
             data,
             slices=self.slices,
             slice_thickness=self.slice_thickness,
             probe=None if self.probe is None else load_probe(self.probe.path),
-            microscope=None if attached is None else MicroscopeState.load(attached.path),
+            microscope=None if attached is None else load_microscope(attached.path, scan),
             optics=optics,
             modes=self.modes,
             margin=self.margin,

@@ -71,9 +71,13 @@ def read_ptyrad_result(path: str | Path) -> Volume:
 
 
 def ptyrad_probe(path: Path) -> NDArray[np.complex64]:
-    """The probe (modes, Ky, Kx) of a PtyRAD result; stored complex or as (…, 2) floats."""
+    """The probe (modes, Ky, Kx) of a PtyRAD result; stored complex or as (…, 2) floats.
+
+    Today's layout, or the coming one (``ptyrad_schema`` 2).
+    """
     with h5py.File(path, "r") as file:
-        probe: NDArray[Any] = file["optimizable_tensors"]["probe"][...]
+        new = "components/probe/tensors/modes"
+        probe: NDArray[Any] = file[new if new in file else "optimizable_tensors/probe"][...]
     if not np.iscomplexobj(probe):
         probe = probe[..., 0] + 1j * probe[..., 1]
     return probe.astype(np.complex64)
