@@ -7,8 +7,13 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
     from ..measurement.dataset import FourDSTEM
     from ..microscope.estimate import Estimate
+    from ..microscope.values import Value
 
 
 def print_estimates(data: FourDSTEM, as_json: bool = False) -> None:
@@ -38,13 +43,7 @@ def _print(found: Estimate) -> None:
     from rich.table import Table
 
     console = Console()
-    table = Table(title="The microscope, by the patterns", title_justify="left")
-    for head in ("", "told", "estimated", "unit", "verdict"):
-        table.add_column(head, justify="right" if head in ("told", "estimated") else "left")
-    for v in found.values:
-        told = "–" if v.told is None else f"{v.told:.5g}"
-        table.add_row(v.name, told, _with_error(v.value, v.error), v.unit, v.verdict)
-    console.print(table)
+    console.print(value_table("The microscope, by the patterns", found.values, "estimated"))
     if found.orientations:
         table = Table(title="Detector against scan", title_justify="left")
         for head in ("detector", "rotation", "C10 (Å)", "rest of curl", "verdict"):
@@ -61,6 +60,27 @@ def _print(found: Estimate) -> None:
         console.print(table)
     for note in found.notes:
         console.print(f"[yellow]note: {note}[/]", soft_wrap=True)
+
+
+def value_table(title: str, values: Sequence[Value], found: str) -> Table:
+    """Told and found values side by side.
+
+    Parameters
+    ----------
+    title : str
+    values : sequence of Value
+    found : str
+        How the values were found, as the head of their column.
+    """
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for head in ("", "told", found, "unit", "verdict"):
+        table.add_column(head, justify="right" if head in ("told", found) else "left")
+    for v in values:
+        told = "–" if v.told is None else f"{v.told:.5g}"
+        table.add_row(v.name, told, _with_error(v.value, v.error), v.unit, v.verdict)
+    return table
 
 
 def _with_error(value: float | None, error: float | None) -> str:

@@ -75,7 +75,10 @@ def reconstruct(
     ] = None,
     microscope: Annotated[
         Path | None,
-        typer.Option(help="probe and positions that an earlier run refined (NAME_microscope.h5)"),
+        typer.Option(
+            help="probe and positions that an earlier run refined (NAME_microscope.h5), or a "
+            "result of PtyRAD or of py4DSTEM's ptychography"
+        ),
     ] = None,
     start: Annotated[Path | None, typer.Option(help="volume to begin from")] = None,
     preview: Annotated[

@@ -13,7 +13,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ..state import MicroscopeState
+from ...base.hdf5 import MEASUREMENT, VOLUME, is_hdf5
+from ..state import FORMAT, MicroscopeState
 
 Format = Literal["own", "ptyrad", "py4dstem"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -22,6 +23,8 @@ TITLES: dict[Format, str] = {
     "ptyrad": "PtyRAD result",
     "py4dstem": "py4DSTEM ptychography",
 }
+
+_OTHERS = {MEASUREMENT: "a measurement", VOLUME: "a volume"}
 
 
 def format_of(path: str | Path) -> Format:
@@ -33,9 +36,33 @@ def format_of(path: str | Path) -> Format:
         If there is no such file, it is damaged, or it holds no refined microscope; the message says
         which.
     """
-    from .content import find_format
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {path}")
+    if not is_hdf5(path):
+        raise ValueError(
+            f"{path.name} cannot be used as a microscope state: it is no HDF5 file; such states "
+            "are NAME_microscope.h5 of an earlier run, results of PtyRAD (model_iterNNNN.hdf5) and "
+            "of py4DSTEM's ptychography"
+        )
+    from .content import use, word
+    from .ptyrad import layout
+    from .py4dstem import reconstructions
 
-    return find_format(Path(path))
+    with use(path) as file:
+        mark = word(file.attrs.get("format"))
+        if mark == FORMAT:
+            return "own"
+        if layout(file):
+            return "ptyrad"
+        if reconstructions(file):
+            return "py4dstem"
+        if mark in _OTHERS:
+            raise ValueError(f"it is {_OTHERS[mark]}, and holds no refined probe and positions")
+        raise ValueError(
+            "it holds no refined probe and positions, neither of an earlier run nor as PtyRAD or "
+            "py4DSTEM write them"
+        )
 
 
 def load_microscope(path: str | Path, scan: NDArray[np.float64] | None = None) -> MicroscopeState:

@@ -1,4 +1,4 @@
-"""What a file holds, and its numbers, asked so that a foreign or damaged file is a clear error."""
+"""What is in a file, asked so that a foreign or damaged file is a clear error."""
 
 from __future__ import annotations
 
@@ -10,44 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...base.hdf5 import MEASUREMENT, VOLUME, NoAnswer, guard_hdf5, is_hdf5
-from ..state import FORMAT
+from ...base.hdf5 import NoAnswer, guard_hdf5
 
 if TYPE_CHECKING:
     import h5py
-
-    from . import Format
-
-_OTHERS = {MEASUREMENT: "a measurement", VOLUME: "a volume"}
-
-
-def find_format(path: Path) -> Format:
-    """See :func:`napari_mepdiff.microscope.files.format_of`."""
-    if not path.exists():
-        raise FileNotFoundError(f"no such file: {path}")
-    if not is_hdf5(path):
-        raise ValueError(
-            f"{path.name} cannot be used as a microscope state: it is no HDF5 file; such states "
-            "are NAME_microscope.h5 of an earlier run, results of PtyRAD (model_iterNNNN.hdf5) and "
-            "of py4DSTEM's ptychography"
-        )
-    with use(path) as file:
-        from .ptyrad import layout
-        from .py4dstem import reconstructions
-
-        mark = word(file.attrs.get("format"))
-        if mark == FORMAT:
-            return "own"
-        if layout(file):
-            return "ptyrad"
-        if reconstructions(file):
-            return "py4dstem"
-        if mark in _OTHERS:
-            raise ValueError(f"it is {_OTHERS[mark]}, and holds no refined probe and positions")
-        raise ValueError(
-            "it holds no refined probe and positions, neither of an earlier run nor as PtyRAD or "
-            "py4DSTEM write them"
-        )
 
 
 @contextmanager

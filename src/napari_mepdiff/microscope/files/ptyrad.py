@@ -13,7 +13,6 @@ that of PtyRAD's normalised patterns, not electrons.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -40,6 +39,7 @@ class Layout(NamedTuple):
     energy: str
     semi_angle: str
     illumination: str
+    source: str
     flips: str
 
 
@@ -54,6 +54,7 @@ TODAY = Layout(
     "probe_kv",
     "probe_conv_angle",
     "probe_illum_type",
+    "probe_source",
     "meas_flipT",
 )
 COMING = Layout(
@@ -67,6 +68,7 @@ COMING = Layout(
     "experiment/kv",
     "experiment/conv_angle",
     "experiment/illum_type",
+    "model/probe/init/source",
     "data/flipT",
 )
 
@@ -167,20 +169,20 @@ def _energy(file: h5py.File, at: Layout) -> float:
 
 
 def _optics(file: h5py.File, at: Layout, energy: float) -> Optics | None:
-    """Aperture and aberrations that PtyRAD was told."""
+    """Aperture and aberrations that PtyRAD was told; None where it was given a probe instead."""
     angle = number(file, f"{at.params}/{at.semi_angle}") or number(file, f"{at.meta}/conv_angle")
-    if not angle:
+    if not angle or word(_value(file, f"{at.params}/{at.source}")) not in ("", "simu"):
         return None
     group = file.get(f"{at.params}/{at.aberrations}")
     told: dict[str, float] = {}
     if group is not None and hasattr(group, "keys"):
         told = {name: v for name in group if (v := number(group, name)) is not None}
-    if at is TODAY:  # names up to PtyRAD 0.1.0b12; defocus positive is underfocus
+    if at is TODAY:  # names up to PtyRAD 0.1.0b8; defocus positive is underfocus
         for old, name in (("defocus", "defocus"), ("c3", "C30"), ("c5", "C50")):
-            value = number(file, f"{at.params}/probe_{old}")
-            if value and math.isfinite(value):
+            if value := number(file, f"{at.params}/probe_{old}"):
                 told.setdefault(name, value)
     try:
-        return from_ptyrad(told, Optics(energy=energy, semi_angle=angle, C30=0.0))
+        start = Optics(energy=energy, semi_angle=angle, C30=0.0)
+        return from_ptyrad(told, start) if told else None
     except ValueError:  # a name that is not known here
         return None
