@@ -50,7 +50,7 @@ class SetupSection(Section):
         self.microscope.setPlaceholderText("as the data have it")
         self.microscope.setToolTip(
             "Probe and positions that an earlier run refined on the same scan: the file "
-            "NAME_microscope.h5 beside its exported volume"
+            "NAME_microscope.h5 beside its exported volume, or a result of PtyRAD or py4DSTEM"
         )
         self.microscope.editingFinished.connect(
             lambda: self._take_microscope(self.microscope.text().strip())
@@ -110,7 +110,7 @@ class SetupSection(Section):
             self,
             "Refined probe and positions",
             str(self.workspace.export_folder()),
-            "Refined microscopes (*_microscope.h5);;All files (*)",
+            "Refined microscopes (*_microscope.h5);;PtyRAD, py4DSTEM (*.hdf5 *.h5);;All files (*)",
         )
         if path:
             self._take_microscope(path)
