@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/NAME.py`
 from benchmarks import output
+from benchmarks.experiment_judge import instrument_errors, judged
 
 if TYPE_CHECKING:
     from napari_mepdiff.measurement.dataset import FourDSTEM
@@ -99,8 +100,6 @@ def drawn(seed: int, folder: Path) -> Path:
 
 def ours(path: Path, iterations: int) -> dict[str, Any]:
     """The solver `refine` with its own settings, from what the file tells."""
-    import numpy as np
-
     from napari_mepdiff.reconstruction.frame import RefineInfo
     from napari_mepdiff.reconstruction.ordinary.refine import RefineSettings
     from napari_mepdiff.reconstruction.problem import Problem
@@ -113,30 +112,19 @@ def ours(path: Path, iterations: int) -> dict[str, Any]:
         data, slices=slices, slice_thickness=thickness, margin=settings.position_room()
     )
     start = time.perf_counter()
-    frames = list(solve(problem, settings))
+    frames = list(solve(problem, settings))[-1:]
     seconds = time.perf_counter() - start
     info = frames[-1].info
     assert isinstance(info, RefineInfo)
-    places = info.positions + np.array(problem.origin[1:])
-    found = judged(path, frames[-1].volume.sum(axis=0), problem.origin[1:], places)
-    tilt = np.asarray(info.tilt) - np.asarray(_instrument(path)["tilt"])
-    return found | {
+    state = problem.microscope(info)
+    found = judged(path, frames[-1].volume, problem.origin[1:], state.positions, thickness)
+    return {
+        **found,
         "misfit": round(frames[-1].loss, 3),
         "held_out": info.held_out,
-        "tilt_error": [round(float(v), 2) for v in tilt],
-        "background": [round(info.background, 3), round(_instrument(path)["background"], 3)],
+        **instrument_errors(path, state),
         "seconds": round(seconds, 1),
     }
-
-
-def _instrument(path: Path) -> dict[str, Any]:
-    """What the microscope really did, for the judgement alone."""
-    from napari_mepdiff.measurement.formats import open_4dstem
-
-    truth = open_4dstem(path).truth_instrument
-    assert truth is not None
-    known: dict[str, Any] = truth["instrument"]
-    return known
 
 
 def ptyrad(path: Path, iterations: int, python: str) -> dict[str, Any]:
@@ -172,7 +160,7 @@ def ptyrad(path: Path, iterations: int, python: str) -> dict[str, Any]:
             phase, places, seconds = found["phase"], found["positions"], float(found["seconds"])
     # its canvas begins elsewhere; the middles of the told and the found scan agree
     origin = data.scan_positions().mean(axis=0) - places.mean(axis=0)
-    judgement = judged(path, phase.sum(axis=0), origin, places + origin)
+    judgement = judged(path, phase, origin, places + origin, thickness)
     return judgement | {"seconds": round(seconds, 1)}
 
 
@@ -192,33 +180,6 @@ def told(data: FourDSTEM) -> tuple[int, float]:
     assert thickness is not None
     slices = max(1, round(thickness / (9.6 if thickness > 20 else 1.6)))
     return slices, thickness / slices
-
-
-def judged(path: Path, picture: Any, origin: Any, places: Any) -> dict[str, float]:
-    """Depth sum and positions against the truth of the file."""
-    import numpy as np
-    from scipy.ndimage import shift as moved
-
-    from napari_mepdiff.evaluation.registration import beyond_affine, register
-    from napari_mepdiff.measurement.formats import open_4dstem
-
-    data = open_4dstem(path)
-    assert data.truth is not None
-    assert data.truth_instrument is not None
-    truth, pixel = data.truth.array.sum(axis=0), data.truth.voxel_size[1]
-    true = np.asarray(data.truth_instrument["positions"])
-    low, high = (true / pixel).min(axis=0).astype(int), (true / pixel).max(axis=0).astype(int) + 1
-    # onto the truth's canvas: as large, and beginning at the same place
-    off = (np.asarray(origin) - np.asarray(data.truth.origin[1:])) / pixel
-    side = max(*truth.shape, *picture.shape) + 2 * (int(np.abs(off).max()) + 1)
-    wide = np.zeros((side, side))
-    wide[: picture.shape[0], : picture.shape[1]] = picture
-    laid = moved(wide, off, order=1)[: truth.shape[0], : truth.shape[1]]
-    field = (slice(low[0], high[0]), slice(low[1], high[1]))
-    return {
-        "sum_correlation": round(register(laid, truth, field).correlation, 3),
-        "position_rms": round(beyond_affine(places, true), 4),
-    }
 
 
 if __name__ == "__main__":

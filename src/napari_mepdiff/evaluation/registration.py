@@ -99,6 +99,30 @@ def register(
     )
 
 
+def laid(
+    picture: Array, found: Registration, field: tuple[slice, slice], shape: tuple[int, int]
+) -> Array:
+    """A picture as seen through a registration, on the pixels of a field of the truth.
+
+    Parameters
+    ----------
+    picture : ndarray
+        (H, W), as it was registered.
+    found : Registration
+    field : (slice, slice)
+    shape : (H, W)
+        Of the truth.
+    """
+    from scipy.ndimage import map_coordinates
+
+    rows, cols = (np.arange(n)[part] for n, part in zip(shape, field, strict=True))
+    middle = np.array([rows.mean(), cols.mean()])
+    grid = np.stack(np.meshgrid(rows, cols, indexing="ij")).reshape(2, -1) - middle[:, None]
+    at = found.matrix @ grid + (middle + np.asarray(found.shift))[:, None]
+    seen = map_coordinates(np.asarray(picture, np.float64), at, order=3, mode="nearest")
+    return np.asarray(seen.reshape(len(rows), len(cols)))
+
+
 def beyond_affine(positions: Array, truth: Array) -> float:
     """Error of positions beyond the best common affine map, rms per axis in their unit.
 

@@ -5,7 +5,7 @@ optics)::
 
     /            attrs: format b"mepdiff-microscope", version, energy (kV), pixel_size (dy, dx) (Å),
                  tilt (y, x) (mrad), background (electrons per pixel and pattern)
-    /optics      UTF-8 JSON as bytes: optics, source_size (Å), errors; where the probe was read
+    /optics      UTF-8 JSON as bytes: optics, source_size (Å), errors, plane (Å)
     /probe       (M, Ky, Kx) complex64, centred, √electrons
     /positions   (N, 2) float64, Å, (y, x), in the frame of the scan
     /provenance  UTF-8 JSON as bytes
@@ -55,6 +55,9 @@ class MicroscopeState:
         rms for each axis, Å, likewise.
     errors : dict
         One standard deviation of C10, C12a, C12b … and source_size, Å, as far as they are known.
+    plane : float or None
+        Å below the entrance surface where the probe is meant; None where that is not known. C10 of
+        the optics is that at the entrance, as for slices of 1.6 Å.
 
     Raises
     ------
@@ -72,6 +75,7 @@ class MicroscopeState:
     optics: Optics | None = None
     source_size: float | None = None
     errors: dict[str, float] = field(default_factory=dict)
+    plane: float | None = None
 
     def __post_init__(self) -> None:
         probe = np.asarray(self.probe)
@@ -110,7 +114,12 @@ class MicroscopeState:
     def _read(self) -> dict[str, Any]:
         """What was read off the probe, for JSON."""
         optics = None if self.optics is None else self.optics.model_dump(mode="json")
-        return {"optics": optics, "source_size": self.source_size, "errors": self.errors}
+        return {
+            "optics": optics,
+            "source_size": self.source_size,
+            "errors": self.errors,
+            "plane": self.plane,
+        }
 
     def save(self, path: str | Path) -> None:
         """Write the state as HDF5; the file appears whole or not at all.
@@ -168,6 +177,7 @@ class MicroscopeState:
                     None if optics is None else Optics.model_validate(optics),
                     read.get("source_size"),
                     read.get("errors", {}),
+                    read.get("plane"),
                 )
         except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
             said = f"it lacks {error}" if isinstance(error, KeyError) else str(error)

@@ -14,6 +14,7 @@ from torch import Tensor
 from .detector import Detector
 from .engines.engine import Engine
 from .engines.torch import TorchEngine
+from .grouping import Grouping
 from .multislice import Multislice
 from .patterns import Patterns, every_second
 from .scan import Boundary, Windows
@@ -34,6 +35,7 @@ class Experiment:
     real_dtype: torch.dtype
     complex_dtype: torch.dtype
     model: Multislice
+    grouping: Grouping
     data: Patterns
     spectrum: Tensor
     """Of the probe, DC in the corner."""

@@ -64,8 +64,8 @@ def fisher(
         )
     volume = volume.to(likelihood.device, likelihood.real_dtype)
     basis = basis.to(volume)
-    depth, count = likelihood.shape[0], len(basis)
-    free, canvas = model.transmission(volume)
+    depth, count = model.slices, len(basis)
+    free, canvas = model.transmission(likelihood.grouping.sum(volume))
     change = [
         windows.pad(model.limit(1j * free[s][None] * basis)).reshape(count, -1)
         for s in range(depth)
@@ -104,4 +104,7 @@ def fisher(
             slopes, intensity = slopes[:, used], intensity[used]
         slopes = slopes * intensity.rsqrt()
         total.addmm_(slopes, slopes.T)
-    return total
+    # slices of one group change the waves alike
+    group = torch.tensor(likelihood.grouping.of_slice(), device=total.device)
+    index = (group[:, None] * count + torch.arange(count, device=total.device)).reshape(-1)
+    return total[index][:, index] if depth < likelihood.shape[0] else total

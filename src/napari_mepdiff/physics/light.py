@@ -39,12 +39,12 @@ def light(likelihood: Likelihood) -> Tensor:
     hits.index_put_((corner[:, 0], corner[:, 1]), torch.ones(len(corner)).to(hits), accumulate=True)
     spectrum = torch.fft.rfft2(hits.to(likelihood.device))
     wave, out = torch.fft.ifft2(likelihood.spectrum), []
-    for s in range(likelihood.shape[0]):
+    for s in range(model.slices):
         power = wave.abs().square().sum(dim=0)
         there = torch.fft.irfft2(
             spectrum * torch.fft.rfft2(power, s=windows.padded), s=windows.padded
         )
         out.append(windows.fold(there.clamp_min(0)))
-        if s < likelihood.shape[0] - 1:
+        if s < model.slices - 1:
             wave = torch.fft.ifft2(torch.fft.fft2(wave) * model.propagators[s])
-    return torch.stack(out)
+    return likelihood.grouping.adjoint(torch.stack(out))

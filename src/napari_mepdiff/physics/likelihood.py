@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .experiment import Experiment, to_array, to_places
+from .gaps import check_thickness
+from .grouping import Grouping
 from .incidence import probe_gradients
 from .loss import Batch, Gradients
 from .misfit import Misfit, default_background
@@ -46,6 +48,9 @@ class Likelihood(Experiment):
         Lateral voxel size, Å.
     slice_thickness : float or sequence of D floats
         Å.
+    together : int
+        Slices of the volume that the physics takes as one, see :mod:`.grouping`. The probe is then
+        that at the middle of the first group.
     energy : float
         kV.
     boundary : 'periodic' or 'extended'
@@ -87,6 +92,7 @@ class Likelihood(Experiment):
         pixel_size: tuple[float, float],
         slice_thickness: float | Sequence[float],
         energy: float,
+        together: int = 1,
         boundary: Boundary = "periodic",
         misfit: Misfit = "intensity",
         mask: Tensor | NDArray[np.generic] | None = None,
@@ -132,12 +138,16 @@ class Likelihood(Experiment):
 
         self._places = places
         self._boundary: Boundary = boundary
+        self.grouping = Grouping.every(shape[0], together)
+        each = check_thickness(slice_thickness, shape[0])
+        if not self.grouping.trivial:
+            each = self.grouping.thickness(each)
         self.model = Multislice(
             self._windows(window),
             pixel_size,
-            slice_thickness,
+            each,
             wavelength(energy),
-            shape[0],
+            len(self.grouping.sizes),
             propagator_kind=propagator,
             band_limit=band_limit,
             device=self.device,
@@ -230,7 +240,7 @@ class Likelihood(Experiment):
                 positions=positions,
             )
         if sweep.volume is not None:
-            of_volume = self.model.volume_gradient(free, sweep.volume)
+            of_volume = self.grouping.adjoint(self.model.volume_gradient(free, sweep.volume))
         if sweep.gaps is not None:
             of_thickness, of_tilt = self.model.gaps.gradients(sweep.gaps)
         of_detector = (None, None) if sweep.detector is None else map(float, sweep.detector)
@@ -296,4 +306,5 @@ class Likelihood(Experiment):
             raise ValueError(
                 f"the volume is {tuple(volume.shape)}, the model expects {tuple(self.shape)}"
             )
-        return volume.detach().to(device=self.device, dtype=self.real_dtype).contiguous()
+        summed = self.grouping.sum(volume.detach().to(device=self.device, dtype=self.real_dtype))
+        return summed.contiguous()

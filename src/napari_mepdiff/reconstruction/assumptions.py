@@ -17,6 +17,8 @@ from ..measurement.operations.counts import repair_block
 from ..measurement.reading import Summary
 from ..measurement.values import empty_patterns
 from ..microscope.state import MicroscopeState
+from ..physics.grouping import Grouping
+from ..physics.propagation import propagator
 from ..physics.scan import canvas_shape
 
 DEFAULT_SLICES, DEFAULT_THICKNESS = 8, 1.6  # those of the shipped prior
@@ -130,3 +132,31 @@ def unit_probe(probe: Tensor | NDArray[np.complex64], window: tuple[int, int]) -
     if tuple(wave.shape[1:]) != window:
         raise DataError(f"the probe is {tuple(wave.shape[1:])} px, the patterns are {window}")
     return wave / wave.abs().square().sum().sqrt()
+
+
+def first_plane(thickness: Sequence[float], together: int) -> float:
+    """Å below the entrance surface where the first phases act: in the middle of what the physics
+    takes as its first slice.
+
+    Raises
+    ------
+    ValueError
+        If so many slices cannot be taken together.
+    """
+    first = Grouping.every(len(thickness), together).sizes[0]
+    return sum(thickness[:first]) / 2
+
+
+def propagated(
+    wave: Tensor,
+    pixel_size: tuple[float, float],
+    distance: float,
+    wavelength: float,
+    tilt: tuple[float, float] = (0.0, 0.0),
+) -> Tensor:
+    """A probe (M, Ky, Kx), centred, at a plane so many Å deeper."""
+    if not distance:
+        return wave
+    shape = (int(wave.shape[1]), int(wave.shape[2]))
+    h = propagator(shape, pixel_size, distance, wavelength, tilt=tilt).to(wave.device)
+    return torch.fft.ifft2(torch.fft.fft2(wave.to(torch.complex128)) * h).to(wave.dtype)

@@ -27,6 +27,8 @@ from .assumptions import (
     canvas_of,
     electrons_per_pattern,
     few_patterns,
+    first_plane,
+    propagated,
     refined_positions,
     slicing,
     unit_probe,
@@ -53,6 +55,8 @@ class Problem:
         Å.
     slice_thickness : tuple of D floats
         Å.
+    together : int
+        Slices that the physics takes as one.
     energy : float
         kV.
     scan, scan_index : ndarray, optional
@@ -83,6 +87,7 @@ class Problem:
     propagator: PropagatorKind = "fresnel"
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
     device: str = "cpu"
+    together: int = 1
     provenance: dict[str, Any] = field(default_factory=dict)
     scan: NDArray[np.float64] | None = None
     scan_index: NDArray[np.int64] | None = None
@@ -99,6 +104,7 @@ class Problem:
         *,
         slices: int | None = None,
         slice_thickness: float | Sequence[float] | None = None,
+        together: int = 1,
         probe: Tensor | NDArray[np.complex64] | None = None,
         optics: Optics | None = None,
         microscope: MicroscopeState | None = None,
@@ -118,6 +124,8 @@ class Problem:
         ----------
         slices, slice_thickness : int, float or D floats, optional
             D and Å; see :func:`slicing` for what is taken where they are not given.
+        together : int
+            Slices that the physics takes as one, see :mod:`~napari_mepdiff.physics.grouping`.
         probe : array, optional
             Complex (M, Ky, Kx), centred; else the microscope state's, the data's own, or one made
             from the optics.
@@ -162,6 +170,7 @@ class Problem:
             findings = tuple(f.message for f in require_valid(data))
         pixel, window = data.real_pixel, data.detector_shape
         thickness = slicing(data.calibration, slices, slice_thickness)
+        plane = first_plane(thickness, together)
         scan = data.scan_positions()
         nominal = scan
         if microscope is not None:  # the canvas is that of both, so that volumes of both fit
@@ -183,11 +192,17 @@ class Problem:
             patterns = counts
         illumination = data.illumination()
         known = probe if probe is not None else microscope.probe if microscope else data.probe
-        wave = (
-            probe_from_parameters(illumination, window, pixel, modes=modes)
-            if known is None
-            else unit_probe(known, window)
-        )
+        deeper = plane - thickness[0] / 2  # than what is told of the probe holds
+        if microscope is not None and probe is None:
+            deeper = 0.0 if microscope.plane is None else plane - microscope.plane
+        if known is None:
+            focus = illumination.overfocus + deeper
+            illumination = illumination.model_copy(update={"overfocus": focus})
+            wave = probe_from_parameters(illumination, window, pixel, modes=modes)
+        else:
+            wave = unit_probe(known, window)
+            tilt = microscope.tilt if microscope is not None else (0.0, 0.0)
+            wave = propagated(wave, pixel, deeper, illumination.wavelength, tilt)
         provenance: dict[str, Any] = {
             "data": data.provenance,
             "calibration": data.calibration.model_dump(mode="json"),
@@ -219,6 +234,7 @@ class Problem:
             propagator=propagator,
             origin=(0.0, float(origin[0]), float(origin[1])),
             device=device,
+            together=together,
             provenance=provenance,
             scan=places,
             scan_index=index,
@@ -265,7 +281,13 @@ class Problem:
             found.optics,
             found.source_size,
             found.errors,
+            self.plane,
         )
+
+    @property
+    def plane(self) -> float:
+        """Å below the entrance surface where the first phases act, and the probe is meant."""
+        return first_plane(self.slice_thickness, self.together)
 
     @property
     def electrons(self) -> float:
@@ -304,6 +326,8 @@ class Problem:
 
             if detector_stride != 1:
                 raise ValueError("the PtyRAD engine has no detector stride")
+            if self.together != 1:
+                raise ValueError("the PtyRAD engine takes every slice by itself: choose our own")
             if self.background:
                 raise ValueError("the PtyRAD engine knows no background: choose our own engine")
             patterns = self.patterns.astype(np.float32, copy=False)
@@ -320,12 +344,13 @@ class Problem:
             self.shape,
             band_limit=self.band_limit,
             propagator=self.propagator,
+            together=self.together,
             detector_stride=detector_stride,
             memory=memory,
             dtype=dtype,
             **common,
         )
-        if any(self.tilt) and self.shape[0] > 1:
+        if any(self.tilt) and own.model.slices > 1:
             own.set_gaps(tilt=self.tilt)
         if self.background:
             own.set_detector(background=self.background)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -30,6 +30,13 @@ class Reading:
     optics: Optics | None = None
     source_size: float | None = None
     errors: dict[str, float] = field(default_factory=dict)
+
+    def at_entrance(self, depth: float) -> Reading:
+        """With the defocus of a probe that stands `depth` Å higher."""
+        if self.optics is None:
+            return self
+        focus = self.optics.overfocus - depth
+        return replace(self, optics=self.optics.model_copy(update={"overfocus": focus}))
 
 
 def read_probe(probe: Tensor, near: Optics, pixel_size: tuple[float, float]) -> Reading:

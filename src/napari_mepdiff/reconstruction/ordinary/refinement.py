@@ -13,6 +13,7 @@ from ...physics.illumination import Illumination
 from ...physics.likelihood import Likelihood
 from ...physics.misfit import shot_noise
 from ...physics.optics import interaction_parameter, wavelength
+from ..assumptions import DEFAULT_THICKNESS
 from ..frame import Frame, RefineInfo
 from ..run import Run
 from .detector_block import BackgroundBlock
@@ -216,10 +217,10 @@ class Refinement:
 
     def _set_upright(self) -> None:
         """What leans in the volume is the beam's tilt."""
-        thickness = self.like.thickness
-        if sum(thickness) < THIN:
+        thickness = self.run.problem.slice_thickness
+        if sum(thickness[:-1]) < THIN:
             return
-        depth = torch.tensor([0.0, *thickness]).cumsum(0)
+        depth = torch.tensor([0.0, *thickness[:-1]]).cumsum(0)
         _, dy, dx = self.run.problem.voxel_size
         lit = self.volume.light > 0.1 * self.volume.light.max()
         lean = lean_of(self.volume.x * lit, depth, (dy, dx))
@@ -287,11 +288,13 @@ class Refinement:
         if told is not None:
             near = told if self.optics is None else self.optics.light.optics
             size = self.run.problem.voxel_size
-            read = read_probe(probe, near, (size[1], size[2]))
+            deeper = self.run.problem.plane - DEFAULT_THICKNESS / 2
+            read = read_probe(probe, near, (size[1], size[2])).at_entrance(deeper)
         return RefineInfo(
             optics=read.optics,
             source_size=read.source_size,
-            errors=read.errors,
+            # of a probe that its optics made, the fit says nothing of how well they are known
+            errors=read.errors if self.pixels.velocity.abs().any() else {},
             probe=probe.numpy(),
             positions=self.like.positions.numpy().copy(),
             held_out=self.judged(),
