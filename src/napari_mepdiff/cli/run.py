@@ -59,6 +59,9 @@ def reconstruct(
     slice_thickness: Annotated[
         float | None, typer.Option(help="Å; as the known thickness asks, or 1.6")
     ] = None,
+    together: Annotated[
+        int, typer.Option(help="slices that the physics takes as one, of thick specimens")
+    ] = 1,
     modes: Annotated[int, typer.Option(help="incoherent probe modes")] = 1,
     step: Annotated[str | None, typer.Option(help="scan step, Å: one number, or Y,X")] = None,
     pixel_size: Annotated[float | None, typer.Option(help="detector pixel, Å⁻¹")] = None,
@@ -135,6 +138,7 @@ def reconstruct(
         solver=solver,
         slices=slices,
         slice_thickness=slice_thickness,
+        together=together,
         modes=modes,
         probe=probe,
         microscope=microscope,

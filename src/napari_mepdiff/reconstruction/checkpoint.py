@@ -173,6 +173,7 @@ def identity(problem: Problem, settings: SolverSettings, start: Any = None) -> s
                 problem.shape,
                 problem.voxel_size,
                 problem.slice_thickness,
+                *((problem.together,) if problem.together > 1 else ()),
                 problem.energy,
                 problem.boundary,
                 problem.band_limit,

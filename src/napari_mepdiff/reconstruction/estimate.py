@@ -70,7 +70,8 @@ def estimate(problem: Problem, settings: SolverSettings) -> Estimate:
     count = len(problem.patterns)
     full = pattern * count
     voxels = int(np.prod(problem.shape))
-    waves = 16 * problem.shape[0] * int(np.prod(problem.patterns.shape[1:]))  # of one position
+    planes = -(-problem.shape[0] // problem.together)
+    waves = 16 * planes * int(np.prod(problem.patterns.shape[1:]))  # of one position
     size = problem.patterns.nbytes + min(s.memory, count * waves)
     if sampling:
         seconds, uncertain = _sampling(problem, s, full)
@@ -109,7 +110,7 @@ def _geometry(problem: Problem) -> tuple[Hashable, ...]:
     """What the time of an evaluation depends on."""
     p = problem
     slices, probe = p.slice_thickness, tuple(p.probe.shape)
-    return (p.device, p.shape, p.voxel_size, slices, p.energy, p.boundary, probe)
+    return (p.device, p.shape, p.voxel_size, slices, p.together, p.energy, p.boundary, probe)
 
 
 _speeds: dict[Hashable, float] = {}  # s, measured in this process

@@ -102,6 +102,7 @@ def begin(
     solver: str,
     slices: int | None = None,
     slice_thickness: float | None = None,
+    together: int = 1,
     modes: int = 1,
     margin: float | None = None,
     probe: Path | None = None,
@@ -119,6 +120,8 @@ def begin(
     ----------
     opening : Opening
         Path and options; fingerprint and full path are filled in.
+    together : int
+        Slices that the physics takes as one.
     margin : float, optional
         Å by which positions may move beyond the canvas; what the solver needs if not given.
     probe, microscope, start : path, optional
@@ -147,6 +150,7 @@ def begin(
         solver=solver,
         slices=slices,
         slice_thickness=slice_thickness,
+        together=together,
         modes=modes,
         margin=settings.position_room() if margin is None else margin,
         probe=None if probe is None else Attached.of(probe),

@@ -35,6 +35,14 @@ class Setup(BaseModel):
         json_schema_extra={"unit": "Å"},
         description="empty: 1.6 Å, or as the known thickness of the specimen asks",
     )
+    together: int = Field(
+        1,
+        ge=1,
+        le=64,
+        title="Slices together",
+        description="that the physics takes as one; for thick specimens, up to about 10 Å at a "
+        "time: so many times less work, while the prior still sees thin slices",
+    )
     modes: int = Field(
         1, ge=1, le=16, title="Probe modes", description="incoherent modes of the probe"
     )

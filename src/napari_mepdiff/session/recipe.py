@@ -152,6 +152,10 @@ class Attached(Part):
         return cls(path=str(Path(path).resolve()), fingerprint=fingerprint(path))
 
 
+GEOMETRY = ("solver", "slices", "slice_thickness", "together", "modes", "device", "preview")
+"""What a recipe has in common with the setup of a session."""
+
+
 class Recipe(Part):
     """All that is needed to begin a run: measurement, preparation, geometry, start, solver."""
 
@@ -160,6 +164,7 @@ class Recipe(Part):
     solver: str
     slices: int | None = None
     slice_thickness: float | None = None
+    together: int = Field(1, ge=1, description="slices that the physics takes as one")
     margin: float = Field(0.0, description="Å that positions may move beyond the canvas")
     modes: int = 1
     probe: Attached | None = None
@@ -179,6 +184,8 @@ class Recipe(Part):
         out: dict[str, Any] = handler(self)
         if not self.optics:
             out.pop("optics", None)
+        if self.together == 1:
+            out.pop("together", None)
         return out
 
     def problem(self, data: FourDSTEM) -> Problem:
@@ -205,6 +212,7 @@ class Recipe(Part):
             data,
             slices=self.slices,
             slice_thickness=self.slice_thickness,
+            together=self.together,
             probe=None if self.probe is None else load_probe(self.probe.path),
             microscope=None if attached is None else load_microscope(attached.path, scan),
             optics=optics,

@@ -19,7 +19,7 @@ from ..reconstruction.settings import SolverSettings
 from .choices import Setup
 from .course import Course
 from .fingerprints import fingerprint_of, prior_fingerprint
-from .recipe import Recipe
+from .recipe import GEOMETRY, Recipe
 from .record import Branch, Outcome, Record, Shown
 
 if TYPE_CHECKING:
@@ -122,10 +122,9 @@ class RunRecord:
     @property
     def setup(self) -> Setup:
         """Solver, slices and device as the choices have them."""
-        names = ("solver", "slices", "slice_thickness", "modes", "device", "preview")
         state = self.recipe.microscope
         return Setup(
-            **{n: getattr(self.recipe, n) for n in names},
+            **{n: getattr(self.recipe, n) for n in GEOMETRY},
             start=self.started_from,
             microscope="" if state is None else state.path,
         )

@@ -18,7 +18,7 @@ from ..reconstruction.registry import SOLVERS, solver_of
 from ..reconstruction.settings import SolverSettings
 from .choices import Choices, Setup
 from .choosing import Choosing, settings_kept
-from .recipe import Attached, Opening, Recipe, Start
+from .recipe import GEOMETRY, Attached, Opening, Recipe, Start
 from .record import Record
 from .runs import RunRecord
 from .undo import Step
@@ -93,11 +93,10 @@ class Session(Choosing):
             If the preparation does not fit the measurement; nothing changes then.
         """
         recipe = record.recipe
-        names = ("solver", "slices", "slice_thickness", "modes", "device", "preview")
         with self.history.one_step():
             self.change("preparation", **recipe.preparation.model_dump())
             microscope = "" if recipe.microscope is None else recipe.microscope.path
-            geometry = {n: getattr(recipe, n) for n in names}
+            geometry = {n: getattr(recipe, n) for n in GEOMETRY}
             self.change("setup", start="", microscope=microscope, **geometry)
             self.change_settings(recipe.solver, **record.settings)
 
@@ -305,5 +304,4 @@ class Session(Choosing):
 
 
 def _geometry(setup: Setup) -> dict[str, Any]:
-    names = ("solver", "slices", "slice_thickness", "modes", "device", "preview")
-    return {n: getattr(setup, n) for n in names}
+    return {n: getattr(setup, n) for n in GEOMETRY}

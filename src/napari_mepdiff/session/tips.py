@@ -48,6 +48,7 @@ EFFECTS: dict[str, str] = {
     "slices": "Too few mix atoms of different depth; too many are not determined by the data.",
     "slice_thickness": "Slices times thickness is the depth of the box: "
     "it must hold the whole specimen.",
+    "together": "Up to about 10 Å at a time costs no accuracy that depth resolution would show.",
     "device": "A GPU is many times faster. The CPU always works.",
     "modes": "2 to 6 model a partially coherent beam; each costs as much as the first.",
     "prior": "Which crystals the network has seen.",

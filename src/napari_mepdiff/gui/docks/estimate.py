@@ -84,6 +84,7 @@ class EstimateLine(QObject):
                 data,
                 slices=setup.slices,
                 slice_thickness=setup.slice_thickness,
+                together=setup.together,
                 modes=setup.modes,
                 device=setup.device,
                 check=False,

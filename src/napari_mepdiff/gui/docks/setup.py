@@ -66,7 +66,7 @@ class SetupSection(Section):
         )
         self.preview.toggled.connect(lambda on: self._change("preview", on))
         self.preview_text = words(NOTICE, small=True)
-        self.form = Form(Setup, ("slices", "slice_thickness", "modes"), self._change)
+        self.form = Form(Setup, ("slices", "slice_thickness", "together", "modes"), self._change)
         self.form.layout_.insertRow(0, "Solver", self.solver)
         self.form.layout_.addRow("Device", self.device)
         self.form.layout_.addRow("Start from", self.start_from)
