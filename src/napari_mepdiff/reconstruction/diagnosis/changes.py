@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -68,6 +68,7 @@ class Changes:
     steps: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.told = self.light.optics
         like, optics = self.model.like, self.light.optics
         window = like.model.windows.window
         size = like.pixel_size
@@ -91,6 +92,20 @@ class Changes:
         self.steps |= {"blur": BLUR, "thickness": THICKER, "background": 1.0, "electrons": 1.0}
         self.steps |= {"centre_y": 1.0, "centre_x": 1.0, "source": SHIFT, "current": 1.0}
         self.steps["focal_spread"] = self.steps["C10"]
+
+    def turn(self, name: str) -> Tensor:
+        """Factor (Ky, Kx) of the spectrum for one step of an aberration."""
+        return self._turns[name]
+
+    def refocus(self, steps: float) -> None:
+        """Go on with the model at another focus, so many steps of C10 away."""
+        optics = self.light.optics
+        self.model.like.spectrum = self.model.spectrum * self._turns["C10"] ** steps
+        focus = optics.overfocus + steps * self.steps["C10"]
+        self.light = replace(
+            self.light, optics=optics.model_copy(update={"overfocus": focus})
+        )
+        self._edges = self._apertures() if self.light.made else {}
 
     def _apertures(self) -> dict[str, Tensor]:
         """Spectra of the probe with another aperture."""

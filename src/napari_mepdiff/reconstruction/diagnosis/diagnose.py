@@ -16,15 +16,17 @@ from .changes import Changes, illumination_of
 from .detector import faulty_pixels, gain_in
 from .gather import gather, next_steps
 from .model import Modelled
-from .result import WELL, Cause, Diagnosis
+from .result import WELL, Cause, Diagnosis, Pictures
 from .sample import spread_sample
 from .tally import Tally, angles_of, pictures, tally
-from .where import where_it_is
+from .trials import try_out
 from .weigh import weigh
-from .words import cause_of, of_gain, of_pixels
+from .where import where_it_is
+from .words import cause_of, of_gain, of_pixels, said
 
 TOO_WELL = 0.5  # of shot noise: counted electrons scatter more than that
-NAMED = 0.2  # share of the misfit above shot noise; causes that explain less explain nothing
+
+ADAPTED = 0.5  # share that is explained, below which the volume is said to hide some
 
 Report = Callable[[float], None]
 
@@ -119,24 +121,32 @@ def diagnose(
             pictures=shown,
             looked_at=len(judged),
         )
-    changes.volume, changes.probe = next_steps(like, x, others)
     one = 1.0 if gain is None else gain.value
-    normal = gather(
-        model, changes, judged, places, good, seen, one, lambda f: tell(0.2 + 0.75 * f)
-    )
+    whole, left = _whole(seen, weight), 1.0
     causes: list[Cause] = []
-    whole = _whole(seen, weight)
-    left = 1.0
     if gain is not None:
-        share = _share_of_gain(gain.value, normal.misfit / normal.expected)
+        after = max(_whole(seen, good, one), 0.0) / good.sum()
+        share = _share_of_gain(gain.value, 1 + after)
         causes.append(of_gain(gain.value, gain.exact, share))
         left -= share
     if faulty.any():
         share = left * _share_of_pixels(seen, faulty, weight, whole)
         causes.append(of_pixels([(int(a), int(b)) for a, b in np.argwhere(faulty)], share))
         left = max(0.0, left - share)
+    for tried in try_out(model, changes, judged, good, seen, one):
+        words, remedy = said(tried.name, tried.values, changes)
+        causes.append(Cause(tried.name, words, left * tried.share, remedy))
+    left = max(0.0, left - sum(c.strength for c in causes if c.name in ("centre", "defocus")))
+    tell(0.2)
+    if model.offset == (0, 0):
+        changes.volume, changes.probe = next_steps(like, x, others)
+    normal = gather(
+        model, changes, judged, places, good, seen, one, lambda f: tell(0.2 + 0.75 * f)
+    )
+    known = {c.name for c in causes}
     for f in weigh(normal):
-        causes.append(cause_of(f, changes, left * f.share))
+        if f.name not in known:
+            causes.append(cause_of(f, changes, left * f.share))
     tell(1.0)
     return _said(seen, causes, where_it_is(shown, seen), shown, len(judged))
 
@@ -153,9 +163,9 @@ def _likelihood(problem: Problem, found: RefineInfo | None) -> Likelihood:
     return like
 
 
-def _whole(seen: Tally, weight: NDArray[np.float64]) -> float:
+def _whole(seen: Tally, weight: NDArray[np.float64], gain: float = 1.0) -> float:
     """Misfit above shot noise, in sums of squares over variance."""
-    return max(float((weight * (seen.chi2 - 1)).sum()), 1e-12)
+    return max(float((weight * (seen.chi2 / gain - 1)).sum()), 1e-12)
 
 
 def _dark_misfit(seen: Tally, good: NDArray[np.float64]) -> float:
@@ -182,20 +192,20 @@ def _share_of_pixels(
 
 
 def _said(
-    seen: Tally, causes: list[Cause], where: str, shown: object, count: int
+    seen: Tally, causes: list[Cause], where: str, shown: Pictures, count: int
 ) -> Diagnosis:
-    from .result import Pictures
-
-    assert isinstance(shown, Pictures)
-    causes.sort(key=lambda c: -c.strength)
+    # wrong values spoil the volume, and with it what can be said of all else
+    causes.sort(key=lambda c: (c.name != "faulty pixels", -c.strength))
     explained = sum(c.strength for c in causes)
     much = f"The misfit is {seen.misfit:.3g} × shot noise"
-    gained = any(c.name == "gain" for c in causes)
-    if not gained and (not causes or explained < NAMED):
+    if not causes:
         text = (
             f"{much}, and none of the causes that can be tried explains it. Check what they do not "
             "cover: orientation of the scan, the order of the patterns, the number of slices."
         )
         return Diagnosis(seen.misfit, "unknown", text, tuple(causes), where, shown, count)
-    text = f"{much}. What follows explains {100 * min(1.0, explained):.0f} % of what is above it."
+    text = f"{much}. What follows explains {100 * min(1.0, explained):.0f} % of what is above it"
+    if explained < ADAPTED:
+        text += ", at least: the volume has adapted to what is wrong and hides most of it"
+    text += "."
     return Diagnosis(seen.misfit, "explained", text, tuple(causes), where, shown, count)

@@ -33,6 +33,7 @@ class Modelled:
         x = like.grouping.sum(volume.to(device=like.device, dtype=like.real_dtype)).contiguous()
         self._canvas = like.model.transmission(x)[1]
         self._other: Tensor | None = None
+        self.offset = (0, 0)  # (y, x) pixels by which the measured patterns are off the centre
 
     @property
     def spectrum(self) -> Tensor:
@@ -45,7 +46,10 @@ class Modelled:
 
     def counts(self, index: NDArray[np.int64]) -> Stack:
         """Measured patterns (B, Ky, Kx), DC at the centre."""
-        return self.like.counts(index).numpy().astype(np.float64)
+        found = self.like.counts(index).numpy().astype(np.float64)
+        if self.offset == (0, 0):
+            return found
+        return np.roll(found, (-self.offset[0], -self.offset[1]), (1, 2))
 
     def of_other(self, volume: Tensor, index: NDArray[np.int64]) -> Stack:
         """Patterns of another volume; its transmission is kept for the next call."""

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 
 from .normal import AFFINE, Normal
 
-LEAST = 0.06  # share of the misfit above shot noise, below which a cause is not named
+LEAST = 0.02  # share of the misfit above shot noise, below which a cause is not named
 CATCH_ALL = 0.25  # what the named causes must have left for those that say little
 ALIKE = 0.8  # of the share of another cause, from which two cannot be told apart
+
+
+ENOUGH = 0.6  # of what many numbers explain: one that explains so much by few is it
+SIMPLER = {"positions": "scan", "spherical": "defocus"}
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class Found:
     like: tuple[str, ...] = ()
 
 
-def weigh(normal: Normal, most: int = 4) -> list[Found]:
+def weigh(normal: Normal, most: int = 3) -> list[Found]:
     """Causes in the order in which they explain most of what is left."""
     excess = normal.misfit - normal.expected
     if excess <= 0:
@@ -105,6 +109,8 @@ def weigh(normal: Normal, most: int = 4) -> list[Found]:
         gains = {n: _net(normal, [*taken, h])[0] / excess - before for n, h in open_.items()}
         named = {n: g for n, g in gains.items() if not there[n].last}
         best = max(named, key=lambda n: named[n], default="")
+        if best in SIMPLER and named.get(SIMPLER[best], 0) > ENOUGH * named[best]:
+            best = SIMPLER[best]
         if not best or named[best] < LEAST:
             best = max(gains, key=lambda n: gains[n], default="")
         if not best or gains[best] < LEAST:

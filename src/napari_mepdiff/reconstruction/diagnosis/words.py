@@ -65,7 +65,7 @@ def cause_of(found: Found, changes: Changes, share: float) -> Cause:
         Of the misfit above shot noise.
     """
     values = {c: v * changes.steps.get(c, 1.0) for c, v in found.values.items()}
-    words, remedy = _SAYING[found.name](values, changes)
+    words, remedy = said(found.name, values, changes)
     if found.like:
         others = " or ".join(NAMES[n] for n in found.like)
         words += f" These patterns cannot tell it from {others}."
@@ -85,7 +85,7 @@ def _aberration(name: str, column: str) -> Callable[[Values, Changes], tuple[str
 
 
 def _defocus(v: Values, changes: Changes) -> tuple[str, Remedy]:
-    told = changes.light.optics.overfocus
+    told = changes.told.overfocus
     way = "more" if v["C10"] > 0 else "less"
     at = f" (the model has {told:.4g} Å)" if changes.light.made else ""
     return (
@@ -101,7 +101,7 @@ def _spherical(v: Values, _: Changes) -> tuple[str, Remedy]:
 
 def _aperture(column: str, sign: int) -> Callable[[Values, Changes], tuple[str, Remedy]]:
     def say(v: Values, changes: Changes) -> tuple[str, Remedy]:
-        told = changes.light.optics.semi_angle
+        told = changes.told.semi_angle
         limit = changes.steps[column] * 2  # the step is what was tried: not far beyond it
         wanted = round(told + sign * min(v[column], limit), 2)
         size = "larger" if sign > 0 else "smaller"
@@ -119,7 +119,7 @@ def _aperture(column: str, sign: int) -> Callable[[Values, Changes], tuple[str, 
 
 
 def _soft_edge(v: Values, changes: Changes) -> tuple[str, Remedy]:
-    told = changes.light.optics.soft_edge
+    told = changes.told.soft_edge
     has = f"the model's is {told:.2g} mrad wide" if told else "the model has a hard one"
     return (
         "The misfit stands in a ring at the edge of the bright disk: the aperture has a soft edge "
@@ -281,6 +281,11 @@ _SAYING: Mapping[str, Callable[[Values, Changes], tuple[str, Remedy | None]]] = 
     "probe": _probe,
     "unfinished": _unfinished,
 }
+
+
+def said(name: str, values: Values, changes: Changes) -> tuple[str, Remedy | None]:
+    """Words and remedy of a cause, from its errors in their units."""
+    return _SAYING[name](values, changes)
 
 
 def of_gain(value: float, exact: bool, share: float) -> Cause:
