@@ -38,9 +38,9 @@ def faulty_pixels(
     apart = np.abs(seen.counts - seen.model) / np.sqrt(np.maximum(seen.counts + seen.model, 1) / 2)
     alone = (chi2 > _ALONE * np.maximum(around, 1)) & (apart > _CLEAR)
     alone &= chi2 > 4 * np.maximum(median_filter(chi2, 5), 1)
-    found = ((alone & ~edge) | hot_pixels(seen.counts / count, count) | dead_pixels(seen.mean, count)) & (
-        weight > 0
-    )
+    found = (
+        (alone & ~edge) | hot_pixels(seen.counts / count, count) | dead_pixels(seen.mean, count)
+    ) & (weight > 0)
     few = found.sum() <= max(3, _FEW * found.size)
     return np.asarray(found if few else np.zeros_like(found))
 

@@ -92,15 +92,9 @@ def diagnose(
     faulty = faulty_pixels(seen, weight, edge)
     good = np.where(faulty, 0.0, weight)
     origin = np.array(problem.origin[1:])
-    shown = pictures(
-        seen, weight, changes.pixel_mrad, light.optics.semi_angle, places + origin
-    )
+    shown = pictures(seen, weight, changes.pixel_mrad, light.optics.semi_angle, places + origin)
     gain = gain_in(
-        problem.patterns,
-        problem.positions,
-        judged,
-        (good > 0),
-        _dark_misfit(seen, good),
+        problem.patterns, problem.positions, judged, (good > 0), _dark_misfit(seen, good)
     )
     if gain is None and seen.misfit < TOO_WELL:
         return Diagnosis(
@@ -140,9 +134,7 @@ def diagnose(
     tell(0.2)
     if model.offset == (0, 0):
         changes.volume, changes.probe = next_steps(like, x, others)
-    normal = gather(
-        model, changes, judged, places, good, seen, one, lambda f: tell(0.2 + 0.75 * f)
-    )
+    normal = gather(model, changes, judged, places, good, seen, one, lambda f: tell(0.2 + 0.75 * f))
     known = {c.name for c in causes}
     for f in weigh(normal):
         if f.name not in known:
@@ -191,9 +183,7 @@ def _share_of_pixels(
     return min(1.0, float(((seen.chi2 - 1) * weight)[faulty].sum()) / whole)
 
 
-def _said(
-    seen: Tally, causes: list[Cause], where: str, shown: Pictures, count: int
-) -> Diagnosis:
+def _said(seen: Tally, causes: list[Cause], where: str, shown: Pictures, count: int) -> Diagnosis:
     # wrong values spoil the volume, and with it what can be said of all else
     causes.sort(key=lambda c: (c.name != "faulty pixels", -c.strength))
     explained = sum(c.strength for c in causes)
