@@ -16,6 +16,8 @@ from .changes import Changes, illumination_of
 from .detector import faulty_pixels, gain_in
 from .gather import gather, next_steps
 from .model import Modelled
+from .patch import patch_of
+from .relaxed import relaxed_causes
 from .result import WELL, Cause, Diagnosis, Pictures
 from .sample import MOST, spread_sample
 from .tally import Tally, angles_of, pictures, tally
@@ -141,11 +143,16 @@ def diagnose(
     tell(0.2)
     if model.offset == (0, 0):
         changes.volume, changes.probe = next_steps(like, x, others)
-    normal = gather(model, changes, judged, places, good, seen, one, lambda f: tell(0.2 + 0.75 * f))
+    normal = gather(model, changes, judged, places, good, seen, one, lambda f: tell(0.2 + 0.4 * f))
     known = {c.name for c in causes}
-    for f in weigh(normal):
-        if f.name not in known:
-            causes.append(cause_of(f, changes, left * f.share))
+    by_step = [cause_of(f, changes, left * f.share) for f in weigh(normal)]
+    if sum(c.strength for c in [*causes, *by_step]) < ADAPTED and not faulty.any():
+        cut, part, info = patch_of(problem, x.numpy(), like.positions.numpy(), found, good, one)
+        hidden = relaxed_causes(
+            _likelihood(cut, info), torch.from_numpy(part), light, lambda f: tell(0.6 + 0.4 * f)
+        )
+        by_step = hidden or by_step
+    causes += [c for c in by_step if c.name not in known]
     tell(1.0)
     return _said(seen, causes, where_it_is(shown, seen), shown, len(looked))
 
@@ -186,7 +193,8 @@ def _share_of_gain(gain: float, misfit_in_electrons: float) -> float:
 
 def _said(seen: Tally, causes: list[Cause], where: str, shown: Pictures, count: int) -> Diagnosis:
     # wrong values spoil the volume, and with it what can be said of all else
-    causes.sort(key=lambda c: (c.name != "faulty pixels", -c.strength))
+    order = {"faulty pixels": -1, "unfinished": 1}
+    causes.sort(key=lambda c: (order.get(c.name, 0), -c.strength))
     explained = sum(c.strength for c in causes)
     much = f"The misfit is {seen.misfit:.3g} × shot noise"
     if not causes:

@@ -288,6 +288,22 @@ def said(name: str, values: Values, changes: Changes) -> tuple[str, Remedy | Non
     return _SAYING[name](values, changes)
 
 
+def of_unfinished(share: float, beside: bool) -> Cause:
+    """A volume that would fit better by itself after more steps.
+
+    Parameters
+    ----------
+    beside : bool
+        Whether something else is to blame as well.
+    """
+    words = (
+        f"A few more steps of the volume alone would take {100 * share:.0f} % of it away"
+        + (", in part by hiding the above." if beside else ": the run was not finished. Let it go "
+           "on with more iterations before anything else is blamed.")
+    )  # fmt: skip
+    return Cause("unfinished", words, share)
+
+
 def of_gain(value: float, exact: bool, share: float) -> Cause:
     """One electron is not 1 in the values."""
     shown = float(f"{value:.4g}")

@@ -1,0 +1,106 @@
+"""Causes that a volume has adapted to, found by letting it go on with a free microscope."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...physics.likelihood import Likelihood
+from .changes import Changes, Light
+from .gather import gather
+from .model import Modelled
+from .relax import Gone, go_on
+from .result import Cause
+from .tally import Tally, tally, variance
+from .weigh import weigh
+from .words import cause_of, of_unfinished
+
+SHARE = 0.03  # of the misfit above shot noise, that a free microscope must bring
+CLEAR = 0.15  # of what the free microscope brings: below that a part of it is not named
+UNFINISHED = 0.3  # of the misfit above shot noise, that the volume alone must bring
+
+Report = Callable[[float], None]
+
+
+def relaxed_causes(
+    like: Likelihood, volume: torch.Tensor, light: Light, report: Report
+) -> list[Cause]:
+    """What a volume hides; the strongest first, an unfinished volume last.
+
+    Parameters
+    ----------
+    like : Likelihood
+        Of neighbouring positions, their values in electrons, faulty pixels masked.
+    volume : Tensor
+        (D, H, W), rad.
+    light : Light
+    report : callable
+        Told the fraction done; may raise.
+    """
+    index = np.arange(like.count)
+    weight = like.weight.cpu().numpy().astype(np.float64)
+    model = Modelled(like, volume)
+    changes = Changes(model, light)
+    misfit = tally(model, index, weight, lambda f: report(0.1 * f)).misfit
+    gone = go_on(like, volume, changes, lambda f: report(0.1 + 0.6 * f))
+    excess = gone.start * (1 - 1 / misfit)
+    if excess <= 0:
+        return []
+    causes: list[Cause] = []
+    share = min(1.0, gone.microscope / excess)
+    if share > SHARE:
+        causes = _attributed(like, gone, light, weight, share, lambda f: report(0.7 + 0.3 * f))
+    alone = min(1.0, (gone.start - gone.alone) / excess)
+    if alone > UNFINISHED:
+        causes.append(of_unfinished(alone, bool(causes)))
+    return causes
+
+
+def _attributed(
+    like: Likelihood,
+    gone: Gone,
+    light: Light,
+    weight: NDArray[np.float64],
+    share: float,
+    report: Report,
+) -> list[Cause]:
+    """What of the microscope brings the share that all of it brings."""
+    index = np.arange(like.count)
+    model = Modelled(like, gone.volume)
+    changes = Changes(model, light)
+    seen = tally(model, index, weight, lambda f: report(0.2 * f))
+    places = like.positions.numpy()
+    normal = gather(
+        model, changes, index, places, weight, seen, 1.0, lambda f: report(0.2 + 0.7 * f)
+    )
+    whole = normal.misfit - _with_the_other(like, gone, seen, weight)
+    found = weigh(normal, excess=whole, least=CLEAR)
+    total = sum(max(f.share, 0.0) for f in found)
+    return [cause_of(f, changes, share * f.share / max(total, 1.0)) for f in found]
+
+
+def _with_the_other(
+    like: Likelihood, gone: Gone, seen: Tally, weight: NDArray[np.float64]
+) -> float:
+    """Sum of squares over variance with the microscope that formed beside the volume."""
+    before = (like.spectrum, like.positions.clone(), like.tilt)
+    like.spectrum = gone.spectrum
+    like.set_positions(gone.places)
+    tilted = like.model.slices > 1
+    if tilted:
+        like.set_gaps(tilt=gone.tilt)
+    try:
+        model, total = Modelled(like, gone.volume), 0.0
+        for part in np.array_split(np.arange(like.count), max(1, like.count // 16)):
+            base = model.patterns(part)
+            around = variance(base, seen, 1.0)
+            total += float((np.square(model.counts(part) - base) / around * weight).sum())
+    finally:
+        like.spectrum = before[0]
+        like.set_positions(before[1])
+        if tilted:
+            like.set_gaps(tilt=before[2])
+    return total
