@@ -28,6 +28,18 @@ from .words import cause_of, of_gain, of_pixels, said
 
 TOO_WELL = 0.5  # of shot noise: counted electrons scatter more than that
 
+ADAPTS = (
+    "defocus",
+    "astigmatism",
+    "coma",
+    "threefold",
+    "spherical",
+    "scan",
+    "positions",
+    "tilt",
+    "probe",
+)
+MINOR = 0.1  # share
 ADAPTED = 0.5  # share that is explained, below which the volume is said to hide some
 
 Report = Callable[[float], None]
@@ -151,10 +163,22 @@ def diagnose(
         hidden = relaxed_causes(
             _likelihood(cut, info), torch.from_numpy(part), light, lambda f: tell(0.6 + 0.4 * f)
         )
-        by_step = hidden or by_step
+        by_step = merged(by_step, hidden)
     causes += [c for c in by_step if c.name not in known]
     tell(1.0)
     return _said(seen, causes, where_it_is(shown, seen), shown, len(looked))
+
+
+def merged(by_step: list[Cause], hidden: list[Cause]) -> list[Cause]:
+    """What small changes explain, and what the volume hid of what it can adapt to."""
+    strongest = max((c.strength for c in hidden if c.name != "unfinished"), default=0.0)
+    kept = [
+        c
+        for c in by_step
+        if c.name not in {*ADAPTS, *(h.name for h in hidden)}
+        and (c.strength > MINOR or c.strength > strongest)
+    ]
+    return [*hidden, *kept] if hidden else by_step
 
 
 def _likelihood(problem: Problem, found: RefineInfo | None) -> Likelihood:
@@ -195,7 +219,7 @@ def _said(seen: Tally, causes: list[Cause], where: str, shown: Pictures, count: 
     # wrong values spoil the volume, and with it what can be said of all else
     order = {"faulty pixels": -1, "unfinished": 1}
     causes.sort(key=lambda c: (order.get(c.name, 0), -c.strength))
-    explained = sum(c.strength for c in causes)
+    explained = sum(c.strength for c in causes if c.name != "unfinished")
     much = f"The misfit is {seen.misfit:.3g} × shot noise"
     if not causes:
         text = (
@@ -203,6 +227,8 @@ def _said(seen: Tally, causes: list[Cause], where: str, shown: Pictures, count: 
             "cover: orientation of the scan, the order of the patterns, the number of slices."
         )
         return Diagnosis(seen.misfit, "unknown", text, tuple(causes), where, shown, count)
+    if explained == 0:
+        return Diagnosis(seen.misfit, "explained", f"{much}.", tuple(causes), where, shown, count)
     text = f"{much}. What follows explains {100 * min(1.0, explained):.0f} % of what is above it"
     if explained < ADAPTED:
         text += ", at least: the volume has adapted to what is wrong and hides most of it"
