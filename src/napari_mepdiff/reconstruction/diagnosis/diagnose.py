@@ -40,6 +40,7 @@ ADAPTS = (
     "probe",
 )
 MINOR = 0.1  # share
+SPOILED = 0.3  # share
 ADAPTED = 0.5  # share that is explained, below which the volume is said to hide some
 
 Report = Callable[[float], None]
@@ -151,6 +152,7 @@ def diagnose(
     for tried in try_out(model, changes, judged, good, seen, one):
         words, remedy = said(tried.name, tried.values, changes)
         causes.append(Cause(tried.name, words, left * tried.share, remedy))
+    spoiled = faulty.any() or any(c.name == "centre" for c in causes)
     left = max(0.0, left - sum(c.strength for c in causes if c.name in ("centre", "defocus")))
     tell(0.2)
     if model.offset == (0, 0):
@@ -158,12 +160,14 @@ def diagnose(
     normal = gather(model, changes, judged, places, good, seen, one, lambda f: tell(0.2 + 0.4 * f))
     known = {c.name for c in causes}
     by_step = [cause_of(f, changes, left * f.share) for f in weigh(normal)]
-    if sum(c.strength for c in [*causes, *by_step]) < ADAPTED and not faulty.any():
+    if sum(c.strength for c in [*causes, *by_step]) < ADAPTED and not spoiled:
         cut, part, info = patch_of(problem, x.numpy(), like.positions.numpy(), found, good, one)
         hidden = relaxed_causes(
             _likelihood(cut, info), torch.from_numpy(part), light, lambda f: tell(0.6 + 0.4 * f)
         )
         by_step = merged(by_step, hidden)
+    elif spoiled:  # what else would help a spoiled volume says little
+        by_step = [c for c in by_step if c.strength > SPOILED]
     causes += [c for c in by_step if c.name not in known]
     tell(1.0)
     return _said(seen, causes, where_it_is(shown, seen), shown, len(looked))
@@ -171,12 +175,10 @@ def diagnose(
 
 def merged(by_step: list[Cause], hidden: list[Cause]) -> list[Cause]:
     """What small changes explain, and what the volume hid of what it can adapt to."""
-    strongest = max((c.strength for c in hidden if c.name != "unfinished"), default=0.0)
     kept = [
         c
         for c in by_step
-        if c.name not in {*ADAPTS, *(h.name for h in hidden)}
-        and (c.strength > MINOR or c.strength > strongest)
+        if c.name not in {*ADAPTS, *(h.name for h in hidden)} and c.strength > MINOR
     ]
     return [*hidden, *kept] if hidden else by_step
 
@@ -217,7 +219,7 @@ def _share_of_gain(gain: float, misfit_in_electrons: float) -> float:
 
 def _said(seen: Tally, causes: list[Cause], where: str, shown: Pictures, count: int) -> Diagnosis:
     # wrong values spoil the volume, and with it what can be said of all else
-    order = {"faulty pixels": -1, "unfinished": 1}
+    order = {"faulty pixels": -1, "centre": -1, "unfinished": 1}
     causes.sort(key=lambda c: (order.get(c.name, 0), -c.strength))
     explained = sum(c.strength for c in causes if c.name != "unfinished")
     much = f"The misfit is {seen.misfit:.3g} × shot noise"
