@@ -69,7 +69,7 @@ def cause_of(found: Found, changes: Changes, share: float) -> Cause:
     if found.like:
         others = " or ".join(NAMES[n] for n in found.like)
         words += f" These patterns cannot tell it from {others}."
-    return Cause(found.name, words, share, remedy, found.like)
+    return Cause(found.name, words, min(1.0, share), remedy, found.like)
 
 
 def _aberration(name: str, column: str) -> Callable[[Values, Changes], tuple[str, Remedy]]:
