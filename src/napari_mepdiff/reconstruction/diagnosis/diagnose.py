@@ -17,12 +17,12 @@ from .detector import faulty_pixels, gain_in
 from .gather import gather, next_steps
 from .model import Modelled
 from .patch import patch_of
-from .relaxed import relaxed_causes
+from .relaxed import relaxed
 from .result import WELL, Cause, Diagnosis, Pictures
 from .sample import MOST, spread_sample
 from .tally import Tally, angles_of, pictures, tally
 from .trials import try_out
-from .weigh import weigh
+from .weigh import LEAST, weigh
 from .where import where_it_is
 from .words import cause_of, of_gain, of_pixels, said
 
@@ -40,6 +40,7 @@ ADAPTS = (
     "probe",
 )
 MINOR = 0.1  # share
+LASTS = 0.2  # of a share that must be left when the volume has gone on
 SPOILED = 0.3  # share
 ADAPTED = 0.5  # share that is explained, below which the volume is said to hide some
 
@@ -162,10 +163,16 @@ def diagnose(
     by_step = [cause_of(f, changes, left * f.share) for f in weigh(normal)]
     if sum(c.strength for c in [*causes, *by_step]) < ADAPTED and not spoiled:
         cut, part, info = patch_of(problem, x.numpy(), like.positions.numpy(), found, good, one)
-        hidden = relaxed_causes(
-            _likelihood(cut, info), torch.from_numpy(part), light, lambda f: tell(0.6 + 0.4 * f)
+        after = relaxed(
+            _likelihood(cut, info),
+            torch.from_numpy(part),
+            light,
+            [c.name for c in by_step],
+            lambda f: tell(0.6 + 0.4 * f),
         )
-        by_step = merged(by_step, hidden)
+        excess = max(normal.misfit - normal.expected, 1e-12) / len(judged)
+        lasting = {n: left * g / excess for n, g in after.lasting.items()}
+        by_step = merged(by_step, after.causes, lasting)
     elif spoiled:  # what else would help a spoiled volume says little
         by_step = [c for c in by_step if c.strength > SPOILED]
     causes += [c for c in by_step if c.name not in known]
@@ -173,14 +180,17 @@ def diagnose(
     return _said(seen, causes, where_it_is(shown, seen), shown, len(looked))
 
 
-def merged(by_step: list[Cause], hidden: list[Cause]) -> list[Cause]:
-    """What small changes explain, and what the volume hid of what it can adapt to."""
+def merged(by_step: list[Cause], hidden: list[Cause], lasting: dict[str, float]) -> list[Cause]:
+    """What small changes explain and still do when the volume has gone on, and what it hid."""
+    if not hidden:
+        return by_step
+    names = {*ADAPTS, *(h.name for h in hidden)}
     kept = [
         c
         for c in by_step
-        if c.name not in {*ADAPTS, *(h.name for h in hidden)} and c.strength > MINOR
+        if c.name not in names and lasting.get(c.name, 0.0) > max(LASTS * c.strength, MINOR / 2)
     ]
-    return [*hidden, *kept] if hidden else by_step
+    return [*hidden, *kept]
 
 
 def _likelihood(problem: Problem, found: RefineInfo | None) -> Likelihood:
@@ -219,6 +229,8 @@ def _share_of_gain(gain: float, misfit_in_electrons: float) -> float:
 
 def _said(seen: Tally, causes: list[Cause], where: str, shown: Pictures, count: int) -> Diagnosis:
     # wrong values spoil the volume, and with it what can be said of all else
+    certain = ("gain", "faulty pixels", "centre")
+    causes = [c for c in causes if c.strength > LEAST or c.name in certain]
     order = {"faulty pixels": -1, "centre": -1, "unfinished": 1}
     causes.sort(key=lambda c: (order.get(c.name, 0), -c.strength))
     explained = sum(c.strength for c in causes if c.name != "unfinished")

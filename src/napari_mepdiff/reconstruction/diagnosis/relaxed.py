@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from .model import Modelled
 from .relax import Gone, go_on
 from .result import Cause
 from .tally import Tally, tally, variance
-from .weigh import weigh
+from .weigh import net_gain, weigh
 from .words import cause_of, of_unfinished
 
 SHARE = 0.03  # of the misfit above shot noise, that a free microscope must bring
@@ -25,10 +26,27 @@ UNFINISHED = 0.3  # of the misfit above shot noise, that the volume alone must b
 Report = Callable[[float], None]
 
 
-def relaxed_causes(
-    like: Likelihood, volume: torch.Tensor, light: Light, report: Report
-) -> list[Cause]:
-    """What a volume hides; the strongest first, an unfinished volume last.
+@dataclass(frozen=True)
+class Relaxed:
+    """What is known after a volume was let go on.
+
+    Attributes
+    ----------
+    causes : list of Cause
+        What the volume hid; the strongest first, an unfinished volume last.
+    lasting : dict
+        By name of a cause: how far the misfit of a position still falls by it, in sums of squares
+        over variance.
+    """
+
+    causes: list[Cause]
+    lasting: dict[str, float]
+
+
+def relaxed(
+    like: Likelihood, volume: torch.Tensor, light: Light, names: list[str], report: Report
+) -> Relaxed:
+    """Let a volume go on, and ask again.
 
     Parameters
     ----------
@@ -37,49 +55,37 @@ def relaxed_causes(
     volume : Tensor
         (D, H, W), rad.
     light : Light
+    names : list of str
+        Causes of which it is asked whether they last.
     report : callable
         Told the fraction done; may raise.
     """
     index = np.arange(like.count)
     weight = like.weight.cpu().numpy().astype(np.float64)
-    model = Modelled(like, volume)
-    changes = Changes(model, light)
-    misfit = tally(model, index, weight, lambda f: report(0.1 * f)).misfit
+    changes = Changes(Modelled(like, volume), light)
+    misfit = tally(changes.model, index, weight, lambda f: report(0.1 * f)).misfit
     gone = go_on(like, volume, changes, lambda f: report(0.1 + 0.6 * f))
     excess = gone.start * (1 - 1 / misfit)
     if excess <= 0:
-        return []
+        return Relaxed([], {})
+    changes = Changes(Modelled(like, gone.volume), light)
+    seen = tally(changes.model, index, weight, lambda f: report(0.7 + 0.1 * f))
+    places = like.positions.numpy()
+    normal = gather(
+        changes.model, changes, index, places, weight, seen, 1.0, lambda f: report(0.8 + 0.2 * f)
+    )
+    lasting = {n: net_gain(normal, n) / like.count for n in names}
     causes: list[Cause] = []
     share = min(1.0, gone.microscope / excess)
     if share > SHARE:
-        causes = _attributed(like, gone, light, weight, share, lambda f: report(0.7 + 0.3 * f))
+        whole = normal.misfit - _with_the_other(like, gone, seen, weight)
+        found = weigh(normal, excess=whole, least=CLEAR)
+        total = max(1.0, sum(f.share for f in found))
+        causes = [cause_of(f, changes, share * f.share / total) for f in found]
     alone = min(1.0, (gone.start - gone.alone) / excess)
     if alone > UNFINISHED:
         causes.append(of_unfinished(alone, bool(causes)))
-    return causes
-
-
-def _attributed(
-    like: Likelihood,
-    gone: Gone,
-    light: Light,
-    weight: NDArray[np.float64],
-    share: float,
-    report: Report,
-) -> list[Cause]:
-    """What of the microscope brings the share that all of it brings."""
-    index = np.arange(like.count)
-    model = Modelled(like, gone.volume)
-    changes = Changes(model, light)
-    seen = tally(model, index, weight, lambda f: report(0.2 * f))
-    places = like.positions.numpy()
-    normal = gather(
-        model, changes, index, places, weight, seen, 1.0, lambda f: report(0.2 + 0.7 * f)
-    )
-    whole = normal.misfit - _with_the_other(like, gone, seen, weight)
-    found = weigh(normal, excess=whole, least=CLEAR)
-    total = sum(max(f.share, 0.0) for f in found)
-    return [cause_of(f, changes, share * f.share / max(total, 1.0)) for f in found]
+    return Relaxed(causes, lasting)
 
 
 def _with_the_other(

@@ -144,6 +144,14 @@ def weigh(
     return chosen
 
 
+def net_gain(normal: Normal, name: str) -> float:
+    """How far the misfit falls by one cause alone, less what chance brings; 0 if it cannot be."""
+    h = HYPOTHESES.get(name)
+    if h is None or not all(c in normal.names for c in (*h.wide, *h.local)):
+        return 0.0
+    return max(0.0, _net(normal, [h])[0])
+
+
 def _net(normal: Normal, hypotheses: list[Hypothesis]) -> tuple[float, dict[str, float]]:
     """Gain of some hypotheses together, less what as many chance directions would bring."""
     wide = list(dict.fromkeys(c for h in hypotheses for c in h.wide))
