@@ -79,6 +79,7 @@ def test_the_size_of_an_error_is_told(found):
     assert "the model has a hard one" in words["soft edge"]
     assert "more overfocus" in words["defocus"]
     assert "about 9." in words["tilt"]
+    assert "+1.1° of rotation" in words["scan"]
     astigmatism = float(words["astigmatism"].split("about ")[1].split(" Å")[0])
     assert astigmatism == pytest.approx(12, rel=0.4)
     wider = found("wide aperture").remedies[0].preparation["semi_angle"]
