@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from . import optics_words, other_words
 from .changes import Changes
-from .optics_words import Saying
+from .optics_words import Saying, Values
 from .result import Cause, Remedy
 from .weigh import Found
 
