@@ -22,27 +22,17 @@ from .result import WELL, Cause, Diagnosis, Pictures
 from .sample import MOST, spread_sample
 from .tally import Tally, angles_of, pictures, tally
 from .trials import try_out
-from .weigh import LEAST, weigh
+from .weigh import ADAPTED, ADAPTS, LEAST, weigh
 from .where import where_it_is
 from .words import cause_of, of_gain, of_pixels, said
 
 TOO_WELL = 0.5  # of shot noise: counted electrons scatter more than that
 
-ADAPTS = (
-    "defocus",
-    "astigmatism",
-    "coma",
-    "threefold",
-    "spherical",
-    "scan",
-    "positions",
-    "tilt",
-    "probe",
-)
+WORK = 64 * 128 * 128 * 8  # pixels × slices of the positions on which every cause is tried
+FEWEST = 25
 MINOR = 0.1  # share
 LASTS = 0.2  # of a share that must be left when the volume has gone on
 SPOILED = 0.3  # share
-ADAPTED = 0.5  # share that is explained, below which the volume is said to hide some
 
 Report = Callable[[float], None]
 
@@ -90,8 +80,13 @@ def diagnose(
         return Diagnosis(math.nan, "unknown", "The volume holds values that are no numbers: the "
                          "run has diverged; take smaller steps.")  # fmt: skip
     like.poll = lambda: tell(0.0)
-    judged, others = spread_sample(like.positions.numpy())
-    looked = judged if like.count > MOST else np.arange(like.count)
+    each = like.model.slices * math.prod(like.model.windows.window)
+    most = int(np.clip(WORK // each, FEWEST, MOST))
+    judged, others = spread_sample(like.positions.numpy(), most)
+    looked = np.arange(like.count)
+    if like.count > MOST:  # pictures of more than every cause is tried on
+        more = np.linspace(0, len(others) - 1, min(MOST - len(judged), len(others)))
+        looked = np.union1d(judged, others[more.astype(int)])
     model = Modelled(like, x)
     weight = like.weight.cpu().numpy().astype(np.float64)
     seen = tally(model, looked, weight, lambda f: tell(0.15 * f))

@@ -32,8 +32,7 @@ def _defocus(v: Values, changes: Changes) -> tuple[str, Remedy]:
     way = "more" if v["C10"] > 0 else "less"
     at = f" (the model has {told:.4g} Å)" if changes.light.made else ""
     return (
-        f"The defocus is wrong: the probe wants about {abs(v['C10']):.2g} Å {way} overfocus{at}; "
-        "the real error may be several times that, since the volume has adapted to it.",
+        f"The defocus is wrong: the probe wants about {abs(v['C10']):.2g} Å {way} overfocus{at}.",
         PROBE,
     )
 

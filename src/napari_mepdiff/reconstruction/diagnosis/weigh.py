@@ -12,6 +12,11 @@ CATCH_ALL = 0.25  # what the named causes must have left for those that say litt
 ALIKE = 0.8  # of the share of another cause, from which two cannot be told apart
 
 
+ADAPTS = (
+    "defocus", "astigmatism", "coma", "threefold", "spherical", "scan", "positions", "tilt", "probe"
+)  # fmt: skip
+"""What a volume can adapt to, so that it hides it."""
+ADAPTED = 0.5  # share that is explained, below which the volume is said to hide some
 ENOUGH = 0.6  # of what many numbers explain: one that explains so much by few is it
 SIMPLER = {"positions": "scan", "spherical": "defocus"}
 

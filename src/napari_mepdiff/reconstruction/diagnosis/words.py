@@ -8,7 +8,7 @@ from . import optics_words, other_words
 from .changes import Changes
 from .optics_words import Saying, Values
 from .result import Cause, Remedy
-from .weigh import Found
+from .weigh import ADAPTED, ADAPTS, Found
 
 SAYING: Mapping[str, Saying] = {**optics_words.SAYING, **other_words.SAYING}
 NAMES: Mapping[str, str] = {
@@ -52,6 +52,8 @@ def cause_of(found: Found, changes: Changes, share: float) -> Cause:
     """
     values = {c: v * changes.steps.get(c, 1.0) for c, v in found.values.items()}
     words, remedy = said(found.name, values, changes)
+    if share < ADAPTED and found.name in ADAPTS:
+        words += " The real error may be several times as large: the volume has adapted to it."
     if found.like:
         others = " or ".join(NAMES[n] for n in found.like)
         words += f" These patterns cannot tell it from {others}."
