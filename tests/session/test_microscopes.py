@@ -18,9 +18,10 @@ from napari_mepdiff.session.microscopes import Microscopes
 from napari_mepdiff.session.session import Session
 from napari_mepdiff.session.work import work
 
-from .small import QUICK, small_data
+from .small import small_data
 
-TOLD = 85.0  # Å; the true overfocus is 60 Å
+TOLD = 80.0  # Å; the true overfocus is 60 Å
+PASSES = {"iterations": 8, "probe_start": 6, "position_start": 2, "batch": 8, "modes": 1}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def refined():
     """A run of `refine` on a measurement whose defocus is told wrong."""
     session = opened()
     session.change("setup", solver="refine", slices=4, slice_thickness=1.6)
-    session.change_settings("refine", **QUICK["refine"], modes=1)
+    session.change_settings("refine", **PASSES)
     run = session.new_run()
     assert work(run) is None
     run.state = "done"
@@ -38,7 +39,7 @@ def refined():
 def opened():
     session = Session()
     optics = Optics(semi_angle=20, overfocus=TOLD, C30=5000)
-    session.take(replace(small_data(), optics=optics), "small.h5")
+    session.take(replace(small_data(scan=9), optics=optics), "small.h5")
     return session
 
 
@@ -59,7 +60,7 @@ def test_told_and_refined_values_stand_side_by_side(found, refined):
     assert focus.told == TOLD
     assert focus.estimated is None
     assert focus.refined == refined.frame.info.optics.overfocus
-    assert abs(focus.refined - 60) < abs(TOLD - 60)
+    assert abs(focus.refined - 60) < 0.7 * abs(TOLD - 60)
     assert focus.unit == "Å"
     assert (focus.block, focus.free) == ("probe", True)
     assert row(found, "beam energy").told == 300
@@ -196,7 +197,7 @@ def test_blocks_are_set_free_and_held(found):
 
 def test_records_tell_how_values_went(refined):
     records = refined.frames.records
-    assert [r["step"] for r in records] == list(range(1, 7))
+    assert [r["step"] for r in records] == list(range(1, 9))
     assert records[-1]["C10"] == refined.frame.info.optics.overfocus
     assert records[0]["moved"] == 0
     assert records[-1]["moved"] > 0
