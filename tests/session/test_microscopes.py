@@ -152,7 +152,8 @@ def test_the_next_run_begins_with_what_was_refined(found, refined, tmp_path):
 
 @pytest.mark.parametrize("kind", ["own", "ptyrad", "py4dstem"])
 def test_what_is_saved_loads_again(found, refined, tmp_path, kind):
-    path = found.save(tmp_path / "saved.h5", kind)
+    path = tmp_path / "saved.h5"
+    assert found.save(path, kind).path == (path if kind == "own" else None)
     focus = row(found, "C10").refined
     loaded = found.load(path)
     assert found.shown == loaded.name

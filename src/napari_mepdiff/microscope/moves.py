@@ -24,12 +24,15 @@ class Moves:
         How many times longer than the true moves they are drawn.
     rms, largest : float
         Of the true moves, Å.
+    spacing : float
+        Between neighbours of the scan, Å.
     """
 
     vectors: NDArray[np.float64]
     exaggeration: float
     rms: float
     largest: float
+    spacing: float
 
 
 def moves(told: NDArray[np.float64], refined: NDArray[np.float64]) -> Moves:
@@ -52,12 +55,13 @@ def moves(told: NDArray[np.float64], refined: NDArray[np.float64]) -> Moves:
         )
     shift = refined - told
     length = np.hypot(*shift.T)
-    factor = 1.0
+    factor, spacing = 1.0, _neighbours(told)
     large = float(np.percentile(length, LARGE))
     if large > 0:
-        factor = _round(LONG * _neighbours(told) / large)
+        factor = _round(LONG * spacing / large)
     vectors = np.stack([told, factor * shift], axis=1)
-    return Moves(vectors, factor, float(np.sqrt((length**2).mean())), float(length.max()))
+    rms = float(np.sqrt((length**2).mean()))
+    return Moves(vectors, factor, rms, float(length.max()), spacing)
 
 
 def _neighbours(places: NDArray[np.float64]) -> float:

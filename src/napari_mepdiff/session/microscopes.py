@@ -11,9 +11,9 @@ A script uses it as the Microscope dock does::
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
@@ -98,9 +98,7 @@ class Microscopes:
         return [
             run
             for run in self.session.runs
-            if run.path == path
-            and run.frame is not None
-            and isinstance(run.frame.info, RefineInfo)
+            if run.path == path and run.frame is not None and isinstance(run.frame.info, RefineInfo)
         ]
 
     @property
@@ -132,16 +130,23 @@ class Microscopes:
         """The run that is shown; None where a file is, or nothing."""
         return next((run for run in self.runs() if run.name == self.shown), None)
 
+    @property
+    def source(self) -> RunRecord | Found | None:
+        """The run or file that is shown."""
+        return self.run or next((found for found in self.files if found.name == self.shown), None)
+
     def found(self) -> Found | None:
-        """What is shown as refined. Of a run: its newest frame; may be called in a worker."""
-        run = self.run
-        if run is None:
-            return next((found for found in self.files if found.name == self.shown), None)
-        frame = run.frame
-        state = run.microscope()
+        """What is shown as refined; of a run its newest frame."""
+        return self.read_off(self.source)
+
+    def read_off(self, source: RunRecord | Found | None) -> Found | None:
+        """What a source holds; takes a while of a large probe, and may be called in a worker."""
+        if source is None or isinstance(source, Found):
+            return source
+        frame, state = source.frame, source.microscope()
         if frame is None or state is None:
             return None
-        return Found(run.name, state, self._kept.get((run.name, frame.step)), frame.step)
+        return Found(source.name, state, self._kept.get((source.name, frame.step)), frame.step)
 
     # ---- table -----------------------------------------------------------------------------
     def next_settings(self) -> RefineSettings:
@@ -165,8 +170,8 @@ class Microscopes:
         if block not in ("probe", "positions", "tilt", "background"):
             raise ValueError(f"free are probe, positions, tilt and background; got {block!r}")
         switch = block in ("tilt", "background")
-        value = free if switch else ("free" if free else "fixed")
-        self.session.change_settings("refine", **{block: value})
+        fields: dict[str, Any] = {block: free if switch else ("free" if free else "fixed")}
+        self.session.change_settings("refine", **fields)
 
     # ---- estimate --------------------------------------------------------------------------
     def estimate(self, progress: Progress | None = None) -> Estimate:
@@ -203,13 +208,15 @@ class Microscopes:
         fields = taken_fields(table, chosen, preparation, energy, self.estimated)
         return take_over(self.session, fields)
 
-    def use_in_next_run(self, path: str | Path | None = None) -> Path:
+    def use_in_next_run(self, path: str | Path | None = None, found: Found | None = None) -> Path:
         """Let the next runs begin with what is shown as refined; undoable.
 
         Parameters
         ----------
         path : path, optional
             Where it is written, unless a file holds it already.
+        found : Found, optional
+            What was read off before, where it is not what is shown now.
 
         Raises
         ------
@@ -218,7 +225,7 @@ class Microscopes:
         OSError
             If it cannot be written.
         """
-        found = self._shown()
+        found = found or self._shown()
         if found.path is not None and found.path.exists():
             return use_in_next_run(self.session, found.state, found.path, save=False)
         if path is None:
@@ -227,19 +234,27 @@ class Microscopes:
         self._kept[found.name, found.step] = written
         return written
 
-    def save(self, path: str | Path, format: Format = "own") -> Path:
+    def save(self, path: str | Path, format: Format = "own", found: Found | None = None) -> Found:
         """Write what is shown as refined, as `own`, `ptyrad` or `py4dstem`.
+
+        Returns
+        -------
+        Found
+            With the file, where that holds all of it.
 
         Raises
         ------
         ValueError, OSError
             As :func:`~napari_mepdiff.microscope.files.save_microscope`.
         """
-        found = self._shown()
+        found = found or self._shown()
         save_microscope(found.state, path, format)
-        if format == "own":
-            self._kept[found.name, found.step] = Path(path).absolute()
-        return Path(path)
+        if format != "own":
+            return found
+        whole = replace(found, path=Path(path).absolute())
+        assert whole.path is not None
+        self._kept[found.name, found.step] = whole.path
+        return whole
 
     def load(self, path: str | Path) -> Found:
         """Show what a file holds: ours, a result of PtyRAD, or py4DSTEM's ptychography.
