@@ -210,9 +210,10 @@ def test_arrows_are_exaggerated_by_a_round_number():
     shift = np.tile([[0.03, -0.04]], (25, 1))
     arrows = moves(told, told + shift)
     assert arrows.rms == pytest.approx(0.05)
-    assert arrows.exaggeration == 10  # 0.5 of 0.8 Å between neighbours
+    assert arrows.spacing == pytest.approx(1, abs=0.25)
+    assert arrows.exaggeration in (15, 20)  # 0.05 Å as long as neighbours are apart, or less
     np.testing.assert_allclose(arrows.vectors[:, 0], told)
-    np.testing.assert_allclose(arrows.vectors[:, 1], 10 * shift)
+    np.testing.assert_allclose(arrows.vectors[:, 1], arrows.exaggeration * shift)
     assert moves(told, told).exaggeration == 1
     with pytest.raises(ValueError, match="another measurement"):
         moves(told, told[:-1])
@@ -229,7 +230,10 @@ def test_phase_of_a_defocus_is_a_parabola():
 
 
 def test_numbers_have_the_digits_that_their_error_leaves():
-    assert as_words(None) == "–"
+    assert as_words(None) == ""
     assert as_words(120.84, 1.27) == "120.8 ± 1.3"
+    assert as_words(205.73451, 0.0041) == "205.73"
+    assert as_words(0.00012, 0.031) == "0.000 ± 0.031"
+    assert as_words(0.2020, 0.0027) == "0.202 ± 0.003"
     assert as_words(0.031337) == "0.03134"
     assert as_words(5.0, float("nan")) == "5"

@@ -116,12 +116,12 @@ class MeasurementLayers:
     def show_moves(self, moves: Moves) -> Any:
         """Arrows from told to refined positions, in Å; the name of the layer says how much longer
         than the true moves they are drawn."""
-        layer, width = self.moves_layer(), 0.08 * moves.spacing
+        layer, width = self.moves_layer(), 0.06 * moves.spacing
         title = f"{MOVES} × {moves.exaggeration:g}"
         if layer is None:
             before = set(self.viewer.layers.selection)
             layer = self.book.add_arrows(
-                moves.vectors, title, edge_color="#4c9be8", edge_width=width, opacity=1.0
+                moves.vectors, title, edge_color="#ff9f43", edge_width=width, opacity=1.0
             )
             self.viewer.layers.selection = before
         else:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-LONG = 0.8  # of the distance between neighbours: arrows that do not run into each other
+LONG = 1.0  # of the distance between neighbours: longer ones would run into each other
 LARGE = 95  # per cent of the arrows are no longer than that
+
+_ROUND = (8.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -65,14 +67,14 @@ def moves(told: NDArray[np.float64], refined: NDArray[np.float64]) -> Moves:
 
 
 def _neighbours(places: NDArray[np.float64]) -> float:
-    """Å between neighbours of a scan, as if it were square; 1 where it has no area."""
+    """Å between neighbours of a scan, by its area; 1 where it has none."""
     size = np.ptp(places, axis=0)
-    return float(np.sqrt(size.prod() / len(places))) or 1.0
+    return float(np.sqrt(size.prod() / max(1, len(places)))) or 1.0
 
 
 def _round(factor: float) -> float:
-    """1, 2 or 5 times a power of ten, not above the factor; 1 where that is below 1."""
+    """A round number that is not above the factor; 1 where that is below 1."""
     if factor < 1:
         return 1.0
     power = 10.0 ** math.floor(math.log10(factor))
-    return next(n * power for n in (5.0, 2.0, 1.0) if n * power <= factor * (1 + 1e-9))
+    return next(n * power for n in _ROUND if n * power <= factor * (1 + 1e-9))

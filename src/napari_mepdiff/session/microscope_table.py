@@ -185,10 +185,15 @@ def is_free(name: str, block: Block, settings: RefineSettings) -> bool:
 
 
 def as_words(value: float | None, error: float | None = None) -> str:
-    """A number to the digits that its error leaves: '120.8 ± 1.3'; a dash where there is none."""
+    """A number to the digits that its error leaves, to three decimals at most: '120.8 ± 1.3'.
+
+    An error below the last of these is left out; empty where there is no number.
+    """
     if value is None:
-        return "–"
+        return ""
     if not error or not isfinite(error):
         return f"{value:.4g}"
-    digits = min(9, max(0, 1 - floor(log10(error))))
-    return f"{value:.{digits}f} ± {error:.{digits}f}"
+    size = max(abs(value), error)
+    digits = min(3, max(0, min(1 - floor(log10(error)), 4 - floor(log10(size)))))
+    spread = f"{error:.{digits}f}"
+    return f"{value:.{digits}f} ± {spread}" if float(spread) else f"{value:.{digits}f}"

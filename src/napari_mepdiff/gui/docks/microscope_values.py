@@ -90,8 +90,10 @@ class ValuesOfMicroscope(Section):
             self._forget,
         )
         self.forget_button.hide()
+        top = row(self.sources, self.estimate_button)
+        top.layout().setStretch(0, 1)
         self.add(
-            row(self.sources, self.estimate_button),
+            top,
             self.table,
             self.detail,
             row(self.take_button, self.use_button, self.save_button, self.load_button),

@@ -17,7 +17,17 @@ from .microscope_words import ABOUT, BLOCKS, ERRORS, SHOWN_AS
 COLUMNS = ("", "told", "estimated", "refined", "")
 SOURCES: dict[int, Source] = {2: "estimated", 3: "refined"}
 FREE = {True: "free in the next run", False: "fixed in the next run"}
+HEIGHT, DOT = 18, 16  # px: of a row, and of a verdict that is a dot only
+STYLE = """
+QTreeWidget { font-size: 11px; }
+QHeaderView::section { background: transparent; border: none; padding: 1px 3px; }
+QTreeWidget::indicator { width: 9px; height: 9px; border: 1px solid #8a8d94; border-radius: 2px; }
+QTreeWidget::indicator:checked { background: #5b8def; border-color: #5b8def; image: none; }
+QTreeWidget::indicator:unchecked { background: transparent; image: none; }
+QTreeWidget::indicator:disabled { border-color: #6a6d74; }
+"""
 _NAME = Qt.ItemDataRole.UserRole
+_RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
 _ON, _OFF = Qt.CheckState.Checked, Qt.CheckState.Unchecked
 
 
@@ -50,16 +60,19 @@ class MicroscopeTable(QTreeWidget):
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setIndentation(10)
+        self.setIndentation(8)
         self.setUniformRowHeights(True)
         self.setObjectName("microscope table")
-        self.setStyleSheet("QTreeWidget { font-size: 11px; }")
+        self.setStyleSheet(STYLE)
         header = self.header()
         header.setMinimumSectionSize(16)
         header.setSectionsMovable(False)
-        for column in range(4):
-            header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
-        header.setStretchLastSection(True)
+        header.setStretchLastSection(False)
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        header.setSectionResizeMode(4, QHeaderView.ResizeMode.Fixed)
+        for column in (1, 2, 3):
+            self.headerItem().setTextAlignment(column, _RIGHT)
         for column, text in ((2, ERRORS["estimated"]), (3, ERRORS["refined"])):
             self.headerItem().setToolTip(column, text)
         self.itemChanged.connect(self._changed)
@@ -97,16 +110,16 @@ class MicroscopeTable(QTreeWidget):
             if row.block not in self._blocks:
                 self._blocks[row.block] = block = QTreeWidgetItem(self, [TITLES[row.block]])
                 block.setData(0, _NAME, row.block)
+                block.setSizeHint(4, QSize(0, HEIGHT))
                 font = block.font(0)
                 font.setBold(True)
                 block.setFont(0, font)
                 block.setExpanded(row.block not in folded)
             self._items[row.name] = item = QTreeWidgetItem(self._blocks[row.block])
             item.setData(0, _NAME, row.name)
+            item.setSizeHint(4, QSize(0, HEIGHT))
             for column in (1, 2, 3):
-                item.setTextAlignment(
-                    column, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-                )
+                item.setTextAlignment(column, _RIGHT)
         if looked_at in self._items:
             self.setCurrentItem(self._items[looked_at])
 
@@ -129,8 +142,9 @@ class MicroscopeTable(QTreeWidget):
             absent = getattr(row, source) is None
             item.setToolTip(column, "" if absent else why or "Tick it to take it over")
         level = _level(row.verdict)
-        item.setText(4, f"● {row.verdict}" if row.verdict else "")
-        item.setForeground(4, QBrush(QColor(COLOURS[level])))
+        item.setText(4, f"● {row.verdict}" if level else row.verdict)
+        if level:
+            item.setForeground(4, QBrush(QColor(COLOURS[level])))
         item.setToolTip(4, row.verdict)
 
     # ---- what is free -----------------------------------------------------------------------
@@ -202,17 +216,26 @@ class MicroscopeTable(QTreeWidget):
 
     # ---- size -------------------------------------------------------------------------------
     def _fit(self) -> None:
-        """As high as its rows: the dock scrolls, not the table."""
+        """As high as its rows: the dock scrolls, not the table. Verdicts get what room is left."""
         self.setFixedHeight(self.sizeHint().height())
+        wanted = sum(self.sizeHintForColumn(column) for column in range(4)) + self.indentation()
+        self.header().resizeSection(4, max(DOT, self.viewport().width() - wanted))
+
+    def resizeEvent(self, event: Any) -> None:
+        """Another width."""
+        super().resizeEvent(event)
+        self._fit()
 
     def sizeHint(self) -> QSize:
         """All rows that are not folded away."""
         rows = sum(1 + b.isExpanded() * b.childCount() for b in self._blocks.values())
-        each = max(18, self.sizeHintForRow(0))
-        return QSize(300, self.header().sizeHint().height() + rows * each + 6)
+        return QSize(300, self.header().sizeHint().height() + rows * HEIGHT + 6)
 
 
 def _level(verdict: str) -> str:
-    if verdict.startswith(("agrees", "in the middle")) or "; agrees" in verdict:
+    """Colour of a verdict; empty of a mere remark."""
+    if "differs" in verdict or "off:" in verdict or "was told" in verdict:
+        return "warning"
+    if "agrees" in verdict or verdict.startswith("in the middle"):
         return "good"
-    return "warning" if "differs" in verdict or "off:" in verdict else "info"
+    return "info" if verdict.startswith("not told") else ""

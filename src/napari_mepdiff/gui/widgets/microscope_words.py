@@ -7,6 +7,14 @@ SHOWN_AS = {
     "phi21": "φ21",
     "phi23": "φ23",
     "electrons a pattern": "electrons",
+    "scan rotation": "rotation",
+    "scan step y": "step y",
+    "scan step x": "step x",
+    "scan scale y": "scale y",
+    "scan scale x": "scale x",
+    "scan shear": "shear",
+    "scan turn": "turn",
+    "detector pixel": "pixel",
     "strongest mode": "first mode",
 }
 

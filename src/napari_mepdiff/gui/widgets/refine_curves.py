@@ -13,11 +13,11 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from .plot import HUES, Plot
 
 PARTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
-    ("C10 (Å)", ("C10",), "Defocus of the refined probe"),
-    ("source (Å)", ("source_size",), "Source size, rms for each axis"),
-    ("moved (Å)", ("moved",), "How far the positions are from where the run began, rms"),
-    ("tilt (mrad)", ("tilt y", "tilt x"), "Tilt of the beam: along y (blue) and x (orange)"),
-    ("dark (e/px)", ("background",), "Background: electrons per pixel and pattern"),
+    ("C10 Å", ("C10",), "Defocus of the refined probe"),
+    ("source Å", ("source_size",), "Source size, rms for each axis"),
+    ("moved Å", ("moved",), "How far the positions are from where the run began, rms"),
+    ("tilt mrad", ("tilt y", "tilt x"), "Tilt of the beam: along y (blue) and x (orange)"),
+    ("dark e/px", ("background",), "Background: electrons per pixel and pattern"),
 )
 
 
@@ -28,6 +28,7 @@ class RefineCurves(QWidget):
         super().__init__(parent)
         self.misfit = Plot("", "misfit ÷ noise", 110)
         self.misfit.setLogMode(y=True)
+        self.misfit.getPlotItem().getAxis("bottom").setStyle(showValues=False)
         self.misfit.setToolTip(
             "Misfit relative to shot noise: 1 when the model explains the data. Blue: of the "
             "positions that are fitted; orange: of those held out of the fit. Where orange rises "
@@ -41,8 +42,9 @@ class RefineCurves(QWidget):
         self.plots = [self.misfit]
         for title, names, about in PARTS:
             last = title == PARTS[-1][0]
-            plot = Plot("pass" if last else "", title, 92 if last else 70)
+            plot = Plot("pass" if last else "", title, 98 if last else 66)
             plot.setToolTip(about)
+            plot.getPlotItem().getAxis("bottom").setStyle(showValues=last)
             plot.setXLink(self.misfit)
             self.plots.append(plot)
             for name, colour in zip(names, HUES, strict=False):
