@@ -21,7 +21,14 @@ from napari_mepdiff.session.work import work
 from .small import small_data
 
 TOLD = 80.0  # Å; the true overfocus is 60 Å
-PASSES = {"iterations": 8, "probe_start": 6, "position_start": 2, "batch": 8, "modes": 1}
+PASSES = {
+    "iterations": 8,
+    "probe_start": 6,
+    "position_start": 2,
+    "batch": 8,
+    "modes": 1,
+    "volume_step": 4.0,
+}
 
 
 @pytest.fixture(scope="module")
