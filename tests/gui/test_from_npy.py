@@ -79,7 +79,7 @@ def test_from_bare_patterns_to_a_volume(desk, tmp_path):
     assert abs(optics.overfocus - 60) < abs(guess - 60)
     desk.idle()
     desk.click(dock.values.use_button)
-    desk.until(lambda: session.choices.setup.microscope)
+    desk.until(lambda: bool(session.choices.setup.microscope))
     desk.idle()
 
     # a volume by diffusion posterior sampling

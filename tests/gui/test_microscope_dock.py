@@ -43,12 +43,10 @@ def refine(desk, **fields):
     return run
 
 
-@pytest.fixture
-def dock(desk):
-    """The dock in front, over the measurement."""
+def opened(desk):
+    """The dock in front, over the measurement; no fixture, which would keep it alive."""
     desk.take(*wrong())
-    front(desk)
-    return desk.docks["Microscope"]
+    return front(desk)
 
 
 def front(desk):
@@ -85,7 +83,8 @@ def test_buttons_say_why_they_cannot_act(desk):
     assert not reason(values.load_button)
 
 
-def test_refined_values_are_shown_and_taken_over(desk, dock):
+def test_refined_values_are_shown_and_taken_over(desk):
+    dock = opened(desk)
     values, table = dock.values, dock.values.table
     run = refine(desk)
     front(desk)
@@ -113,13 +112,14 @@ def test_refined_values_are_shown_and_taken_over(desk, dock):
     assert not desk.errors
 
 
-def test_the_next_run_begins_with_what_was_refined(desk, dock, tmp_path):
+def test_the_next_run_begins_with_what_was_refined(desk, tmp_path):
+    dock = opened(desk)
     values = dock.values
     desk.session.change("export", folder=str(tmp_path))
     run = refine(desk)
     front(desk)
     desk.click(values.use_button)
-    desk.until(lambda: desk.session.choices.setup.microscope)
+    desk.until(lambda: bool(desk.session.choices.setup.microscope))
     path = desk.session.choices.setup.microscope
     state = load_microscope(path)
     np.testing.assert_array_equal(state.probe, run.microscope().probe)
@@ -140,7 +140,8 @@ def test_the_next_run_begins_with_what_was_refined(desk, dock, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [0, 1, 2])
-def test_what_is_saved_is_loaded_again(desk, dock, tmp_path, kind):
+def test_what_is_saved_is_loaded_again(desk, tmp_path, kind):
+    dock = opened(desk)
     from napari_mepdiff.gui.docks.microscope_values import KINDS
 
     values, path = dock.values, tmp_path / "saved.h5"
@@ -164,11 +165,12 @@ def test_what_is_saved_is_loaded_again(desk, dock, tmp_path, kind):
     assert not desk.errors
     path.write_bytes(b"no such thing")
     desk.click(values.load_button)
-    desk.until(lambda: desk.errors)
+    desk.until(lambda: bool(desk.errors))
     assert "saved.h5" in desk.errors[-1]
 
 
-def test_probe_phase_and_curves_are_those_of_the_run(desk, dock):
+def test_probe_phase_and_curves_are_those_of_the_run(desk):
+    dock = opened(desk)
     run = refine(desk)
     front(desk)
     state, probe = run.microscope(), dock.probe
@@ -191,7 +193,8 @@ def test_probe_phase_and_curves_are_those_of_the_run(desk, dock):
         np.testing.assert_allclose(values, [r[name] for r in run.frames.records])
 
 
-def test_positions_are_arrows_over_the_virtual_image(desk, dock):
+def test_positions_are_arrows_over_the_virtual_image(desk):
+    dock = opened(desk)
     run = refine(desk)
     front(desk)
     button = dock.positions.show_button
@@ -215,7 +218,8 @@ def test_positions_are_arrows_over_the_virtual_image(desk, dock):
     front(desk)
 
 
-def test_blocks_are_fixed_and_freed_by_their_boxes(desk, dock):
+def test_blocks_are_fixed_and_freed_by_their_boxes(desk):
+    dock = opened(desk)
     table = dock.values.table
     table.free("positions", False)
     table.free("tilt", False)
@@ -226,8 +230,9 @@ def test_blocks_are_fixed_and_freed_by_their_boxes(desk, dock):
     front(desk)
 
 
-def test_it_follows_a_run_in_the_background(desk, dock, monkeypatch):
+def test_it_follows_a_run_in_the_background(desk, monkeypatch):
     """Pictures are made in a worker's thread; while the run goes on, values are not taken over."""
+    dock = opened(desk)
     threads, real = set(), microscope_look.mode_pictures
 
     def spied(*arguments):
@@ -239,8 +244,7 @@ def test_it_follows_a_run_in_the_background(desk, dock, monkeypatch):
     desk.session.change_settings("refine", **{**PASSES, "iterations": 5000, "probe_start": 9000})
     desk.click(desk.reconstruct.start_button)
     run = desk.session.runs[-1]
-    front_dock = desk.docks["Microscope"]
-    desk.raise_dock(front_dock)
+    desk.raise_dock(dock)
     desk.until(lambda: _there(dock))
     steps = len(dock.convergence.curves.fitted.getData()[0])
     desk.until(lambda: len(dock.convergence.curves.fitted.getData()[0]) > steps)
@@ -265,7 +269,8 @@ def _there(dock):
         return False
 
 
-def test_estimates_come_with_the_click_of_a_button(desk, dock):
+def test_estimates_come_with_the_click_of_a_button(desk):
+    dock = opened(desk)
     desk.click(dock.values.estimate_button)
     desk.until(lambda: desk.workspace.microscopes.estimated is not None, 60)
     desk.idle()
