@@ -46,18 +46,7 @@ def refine(desk, **fields):
 def opened(desk):
     """The dock in front, over the measurement; no fixture, which would keep it alive."""
     desk.take(*wrong())
-    return front(desk)
-
-
-def front(desk):
-    """The dock's tab in front, and everything shown."""
-    dock = desk.docks["Microscope"]
-    desk.raise_dock(dock)
-    desk.until(dock.isVisible)
-    while dock._due.isActive() or desk.workspace.jobs.running:
-        desk.until(lambda: not dock._due.isActive())
-        desk.idle()
-    return dock
+    return desk.microscope()
 
 
 def reason(button):
@@ -68,12 +57,12 @@ def reason(button):
 
 
 def test_buttons_say_why_they_cannot_act(desk):
-    dock = front(desk)
+    dock = desk.microscope()
     values = dock.values
     for button in (values.take_button, values.use_button, values.save_button, values.load_button):
         assert "no 4D-STEM data are open" in reason(button)
     desk.take(*wrong())
-    front(desk)
+    desk.microscope()
     assert values.table.text("C10", 1) == "80"
     assert values.table.text("C10", 3) == ""
     assert "nothing is refined yet" in reason(values.use_button)
@@ -87,7 +76,7 @@ def test_refined_values_are_shown_and_taken_over(desk):
     dock = opened(desk)
     values, table = dock.values, dock.values.table
     run = refine(desk)
-    front(desk)
+    desk.microscope()
     optics = run.frame.info.optics
     assert values.sources.currentText() == run.name
     assert table.text("C10", 1) == "80"
@@ -108,7 +97,7 @@ def test_refined_values_are_shown_and_taken_over(desk):
     desk.workspace.do_undo()
     assert desk.session.choices.preparation == before
     desk.until(lambda: table.text("C10", 1) == "80")
-    front(desk)
+    desk.microscope()
     assert not desk.errors
 
 
@@ -117,7 +106,7 @@ def test_the_next_run_begins_with_what_was_refined(desk, tmp_path):
     values = dock.values
     desk.session.change("export", folder=str(tmp_path))
     run = refine(desk)
-    front(desk)
+    desk.microscope()
     desk.click(values.use_button)
     desk.until(lambda: bool(desk.session.choices.setup.microscope))
     path = desk.session.choices.setup.microscope
@@ -129,13 +118,13 @@ def test_the_next_run_begins_with_what_was_refined(desk, tmp_path):
     assert run.file_stem in values.next.text()
     again = refine(desk, iterations=1)
     assert again.recipe.microscope.path == path
-    front(desk)
+    desk.microscope()
     assert values.sources.currentText() == again.name  # the newest
     desk.click(values.forget_button)
     assert desk.session.choices.setup.microscope == ""
     desk.workspace.do_undo()
     assert desk.session.choices.setup.microscope == path
-    front(desk)
+    desk.microscope()
     assert not desk.errors
 
 
@@ -146,7 +135,7 @@ def test_what_is_saved_is_loaded_again(desk, tmp_path, kind):
 
     values, path = dock.values, tmp_path / "saved.h5"
     run = refine(desk, iterations=2)
-    front(desk)
+    desk.microscope()
     values.ask_save = lambda _title: (str(path), list(KINDS)[kind])
     values.ask_load = lambda: str(path)
     desk.click(values.save_button)
@@ -160,7 +149,7 @@ def test_what_is_saved_is_loaded_again(desk, tmp_path, kind):
     assert "a file has none" in dock.convergence.said.text()
     values.sources.setCurrentIndex(0)
     values.sources.activated.emit(0)
-    front(desk)
+    desk.microscope()
     assert desk.workspace.microscopes.run is run
     assert not desk.errors
     path.write_bytes(b"no such thing")
@@ -172,7 +161,7 @@ def test_what_is_saved_is_loaded_again(desk, tmp_path, kind):
 def test_probe_phase_and_curves_are_those_of_the_run(desk):
     dock = opened(desk)
     run = refine(desk)
-    front(desk)
+    desk.microscope()
     state, probe = run.microscope(), dock.probe
     assert probe.mode.maximum() == 2
     first = mode_pictures(state, 0)
@@ -180,7 +169,7 @@ def test_probe_phase_and_curves_are_those_of_the_run(desk):
     width = probe.real.image.mapRectToView(probe.real.image.boundingRect()).width()
     assert width == pytest.approx(first.real.shape[1] * state.pixel_size[1])
     probe.mode.setValue(2)
-    front(desk)
+    desk.microscope()
     np.testing.assert_allclose(probe.real.image.image, mode_pictures(state, 1).real)
     assert "of 2" in probe.share.text()
     angle, chi = probe.chi.lines[1].getData()
@@ -196,7 +185,7 @@ def test_probe_phase_and_curves_are_those_of_the_run(desk):
 def test_positions_are_arrows_over_the_virtual_image(desk):
     dock = opened(desk)
     run = refine(desk)
-    front(desk)
+    desk.microscope()
     button = dock.positions.show_button
     volume = desk.viewer.layers[run.name]
     assert volume.visible
@@ -215,7 +204,7 @@ def test_positions_are_arrows_over_the_virtual_image(desk):
     desk.click(button)
     assert desk.workspace.measurement_layers.moves_layer() is None
     assert volume.visible
-    front(desk)
+    desk.microscope()
 
 
 def test_blocks_are_fixed_and_freed_by_their_boxes(desk):
@@ -227,7 +216,7 @@ def test_blocks_are_fixed_and_freed_by_their_boxes(desk):
     assert (settings.positions, settings.tilt, settings.probe) == ("fixed", False, "free")
     desk.workspace.do_undo()
     assert desk.session.settings("refine").tilt
-    front(desk)
+    desk.microscope()
 
 
 def test_it_follows_a_run_in_the_background(desk, monkeypatch):
@@ -257,7 +246,7 @@ def test_it_follows_a_run_in_the_background(desk, monkeypatch):
     assert desk.session.choices.preparation.overfocus is None
     desk.workspace.do_stop()
     desk.until(lambda: not run.going_on, 60)
-    front(desk)
+    desk.microscope()
     assert threads
     assert threading.main_thread() not in threads
 
@@ -280,5 +269,5 @@ def test_estimates_come_with_the_click_of_a_button(desk):
     table.tick("semi-angle", "estimated")
     desk.click(dock.values.take_button)
     assert desk.session.choices.preparation.semi_angle == found.value
-    front(desk)
+    desk.microscope()
     assert desk.workspace.microscopes.estimated is None  # of other patterns than these
