@@ -83,7 +83,7 @@ def test_from_bare_patterns_to_a_volume(desk, tmp_path):
 
     # a volume by diffusion posterior sampling
     session.change("setup", solver="dps")
-    run = desk.run(steps=6, evaluations=4)
+    run = desk.run(steps=6, evaluations=5)
     assert run.state == "done", run.error
     assert run.recipe.microscope.path == session.choices.setup.microscope
     layer = desk.viewer.layers[run.name]
