@@ -56,8 +56,8 @@ class Grid:
             raise GridError(
                 f"the prior knows slices of {dz:g} Å, this reconstruction has "
                 f"{thickness.min():g} to {thickness.max():g} Å: choose a slice thickness of "
-                f"{dz:g} Å ({max(1, round(total / dz))} slices for these {total:g} Å), or another "
-                "solver"
+                f"{dz:g} Å ({max(1, round(total / dz))} slices for these {total:g} Å), of which "
+                "the physics may take several together, or another solver"
             )
         ratio = [p / q for p, q in zip(problem.voxel_size[1:], prior.voxel_size[1:], strict=True)]
         if not all(LATERAL[0] <= r <= LATERAL[1] for r in ratio):
