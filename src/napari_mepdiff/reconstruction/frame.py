@@ -76,6 +76,8 @@ class RefineInfo(StepInfo):
         rms for each axis, Å, likewise.
     errors : dict
         One standard deviation of aberrations and source size, Å.
+    moved : float or None
+        How far positions are from where the run began, rms, Å.
     """
 
     held_out: float | None = None
@@ -84,8 +86,14 @@ class RefineInfo(StepInfo):
     optics: Optics | None = None
     source_size: float | None = None
     errors: dict[str, float] = field(default_factory=dict)
+    moved: float | None = None
     probe: NDArray[np.complex64] = field(default_factory=lambda: np.zeros((0, 0, 0), np.complex64))
     positions: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
+
+    def numbers(self) -> dict[str, float | int | str]:
+        """With C10 in Å, and the tilt in mrad along y and x."""
+        out = {**super().numbers(), "tilt y": self.tilt[0], "tilt x": self.tilt[1]}
+        return out if self.optics is None else {**out, "C10": self.optics.overfocus}
 
 
 @dataclass(frozen=True)

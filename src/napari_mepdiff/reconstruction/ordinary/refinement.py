@@ -300,6 +300,7 @@ class Refinement:
             held_out=self.judged(),
             tilt=self.like.tilt,
             background=self.like.detector.background,
+            moved=float((self.like.positions - self.positions.home).square().sum(1).mean().sqrt()),
         )
 
     # ---- state -------------------------------------------------------------------------------
