@@ -21,7 +21,14 @@ from napari_mepdiff.session.work import work
 from .small import small_data
 
 TOLD = 80.0  # Å; the true overfocus is 60 Å
-PASSES = {"iterations": 8, "probe_start": 6, "position_start": 2, "batch": 8, "modes": 1}
+PASSES = {
+    "iterations": 8,
+    "probe_start": 6,
+    "position_start": 2,
+    "batch": 8,
+    "modes": 1,
+    "volume_step": 4.0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +240,7 @@ def test_numbers_have_the_digits_that_their_error_leaves():
     assert as_words(None) == ""
     assert as_words(120.84, 1.27) == "120.8 ± 1.3"
     assert as_words(205.73451, 0.0041) == "205.73"
-    assert as_words(0.00012, 0.031) == "0.000 ± 0.031"
-    assert as_words(0.2020, 0.0027) == "0.202 ± 0.003"
+    assert as_words(0.00012, 0.031) == "0.00 ± 0.03"
+    assert as_words(206.3, 7.4) == "206 ± 7"
     assert as_words(0.031337) == "0.03134"
     assert as_words(5.0, float("nan")) == "5"

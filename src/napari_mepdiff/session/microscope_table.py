@@ -187,13 +187,15 @@ def is_free(name: str, block: Block, settings: RefineSettings) -> bool:
 def as_words(value: float | None, error: float | None = None) -> str:
     """A number to the digits that its error leaves, to three decimals at most: '120.8 ± 1.3'.
 
-    An error below the last of these is left out; empty where there is no number.
+    Of an error one digit is told, or two where the first is 1 or 2; one below the last decimal is
+    left out. Empty where there is no number.
     """
     if value is None:
         return ""
     if not error or not isfinite(error):
         return f"{value:.4g}"
-    size = max(abs(value), error)
-    digits = min(3, max(0, min(1 - floor(log10(error)), 4 - floor(log10(size)))))
+    place = floor(log10(error))
+    digits = -place + (error / 10.0**place < 3)
+    digits = min(3, max(0, min(digits, 4 - floor(log10(max(abs(value), error))))))
     spread = f"{error:.{digits}f}"
     return f"{value:.{digits}f} ± {spread}" if float(spread) else f"{value:.{digits}f}"

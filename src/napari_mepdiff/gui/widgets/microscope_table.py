@@ -17,7 +17,7 @@ from .microscope_words import ABOUT, BLOCKS, ERRORS, SHOWN_AS
 COLUMNS = ("", "told", "estimated", "refined", "")
 SOURCES: dict[int, Source] = {2: "estimated", 3: "refined"}
 FREE = {True: "free in the next run", False: "fixed in the next run"}
-HEIGHT, DOT = 18, 16  # px: of a row, and of a verdict that is a dot only
+HEIGHT, DOT = 18, 16  # px: of a row, and of a verdict
 STYLE = """
 QTreeWidget { font-size: 11px; }
 QHeaderView::section { background: transparent; border: none; padding: 1px 3px; }
@@ -60,7 +60,7 @@ class MicroscopeTable(QTreeWidget):
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setIndentation(8)
+        self.setIndentation(7)
         self.setUniformRowHeights(True)
         self.setObjectName("microscope table")
         self.setStyleSheet(STYLE)
@@ -71,6 +71,7 @@ class MicroscopeTable(QTreeWidget):
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         header.setSectionResizeMode(4, QHeaderView.ResizeMode.Fixed)
+        header.resizeSection(4, DOT)
         for column in (1, 2, 3):
             self.headerItem().setTextAlignment(column, _RIGHT)
         for column, text in ((2, ERRORS["estimated"]), (3, ERRORS["refined"])):
@@ -142,7 +143,7 @@ class MicroscopeTable(QTreeWidget):
             absent = getattr(row, source) is None
             item.setToolTip(column, "" if absent else why or "Tick it to take it over")
         level = _level(row.verdict)
-        item.setText(4, f"● {row.verdict}" if level else row.verdict)
+        item.setText(4, "●" if level else "")
         if level:
             item.setForeground(4, QBrush(QColor(COLOURS[level])))
         item.setToolTip(4, row.verdict)
@@ -216,15 +217,8 @@ class MicroscopeTable(QTreeWidget):
 
     # ---- size -------------------------------------------------------------------------------
     def _fit(self) -> None:
-        """As high as its rows: the dock scrolls, not the table. Verdicts get what room is left."""
+        """As high as its rows: the dock scrolls, not the table."""
         self.setFixedHeight(self.sizeHint().height())
-        wanted = sum(self.sizeHintForColumn(column) for column in range(4)) + self.indentation()
-        self.header().resizeSection(4, max(DOT, self.viewport().width() - wanted))
-
-    def resizeEvent(self, event: Any) -> None:
-        """Another width."""
-        super().resizeEvent(event)
-        self._fit()
 
     def sizeHint(self) -> QSize:
         """All rows that are not folded away."""

@@ -6,6 +6,8 @@ SHOWN_AS = {
     "phi12": "φ12",
     "phi21": "φ21",
     "phi23": "φ23",
+    "source size": "source",
+    "background": "counts",
     "electrons a pattern": "electrons",
     "scan rotation": "rotation",
     "scan step y": "step y",
