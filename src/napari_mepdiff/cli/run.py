@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .diagnose import print_end
 from .options import command_with, given
 from .terminal import free, interruptible, parse_settings, progress
 from .words import pair
@@ -199,6 +200,7 @@ def work_off(
 ) -> None:
     """Run at the terminal with progress, and save what there is, whatever ends it."""
     from ..reconstruction.registry import SOLVERS
+    from ..session.diagnosing import at_end
     from ..session.saving import beside, save_somewhere, save_spreads
     from ..session.work import work
 
@@ -213,7 +215,13 @@ def work_off(
     teller = _Teller(run, title)
     with interruptible(run.control) as guard:
         with progress(title) as teller.advance:
-            failure = work(run, checkpoint=checkpoint, every=every, watch=teller.frame)
+            failure = work(
+                run,
+                checkpoint=checkpoint,
+                every=every,
+                watch=teller.frame,
+                last_act=lambda: at_end(run, print),
+            )
         guard.saving = True
         teller.notes()
         if run.frame is None:
@@ -292,5 +300,7 @@ class _Teller:
             f"{state}step {outcome.steps} of {outcome.planned}, misfit {outcome.loss:.4f} × shot "
             f"noise, {outcome.seconds:.1f} s → {files}"
         )
-        if outcome.verdict:
+        if run.diagnosis is not None:
+            print_end(run)
+        elif outcome.verdict:
             print(f"warning: {outcome.verdict}")

@@ -73,9 +73,8 @@ class Changes:
         window = like.model.windows.window
         size = like.pixel_size
         ky, kx = frequencies(window, size)
-        self.pixel_mrad = tuple(
-            1e3 * optics.wavelength / (n * p) for n, p in zip(window, size, strict=True)
-        )
+        dy, dx = (1e3 * optics.wavelength / (n * p) for n, p in zip(window, size, strict=True))
+        self.pixel_mrad = (dy, dx)
         basis = aberration_basis(ABERRATIONS, optics.wavelength, ky, kx)
         self._turns: dict[str, Tensor] = {}
         for name, part in zip(ABERRATIONS, basis, strict=True):
@@ -102,9 +101,7 @@ class Changes:
         optics = self.light.optics
         self.model.like.spectrum = self.model.spectrum * self._turns["C10"] ** steps
         focus = optics.overfocus + steps * self.steps["C10"]
-        self.light = replace(
-            self.light, optics=optics.model_copy(update={"overfocus": focus})
-        )
+        self.light = replace(self.light, optics=optics.model_copy(update={"overfocus": focus}))
         self._edges = self._apertures() if self.light.made else {}
 
     def _apertures(self) -> dict[str, Tensor]:
@@ -178,7 +175,10 @@ class Changes:
         for name, axis in (("centre_y", 1), ("centre_x", 2)):
             yield name, (np.roll(base, 1, axis) - np.roll(base, -1, axis)) / 2
         if self.volume is not None:
-            yield "volume", model.of_other(model.volume + self.volume.to(model.volume), index) - base
+            yield (
+                "volume",
+                model.of_other(model.volume + self.volume.to(model.volume), index) - base,
+            )
         if self.probe is not None:
             yield "probe", model.patterns(index, model.spectrum + self.probe) - base
         yield from zip(LOCAL, (*slopes, base - self._dark), strict=True)
@@ -194,7 +194,11 @@ class Changes:
 
 
 def illumination_of(
-    optics: Optics | None, told: Optics | None, probe: Tensor, energy: float, size: tuple[float, float]
+    optics: Optics | None,
+    told: Optics | None,
+    probe: Tensor,
+    energy: float,
+    size: tuple[float, float],
 ) -> Light:
     """What is known of a probe, read off its spectrum where nothing was told."""
     if optics is not None:

@@ -19,7 +19,7 @@ _ROWS, _LONG = 8, 96  # of the scan, for the scatter between neighbours
 
 
 def faulty_pixels(
-    seen: Tally, weight: NDArray[np.float64], edge: NDArray[np.bool_]
+    seen: Tally, weight: NDArray[np.float64], edge: NDArray[np.bool_], gain: float = 1.0
 ) -> NDArray[np.bool_]:
     """Detector pixels (Ky, Kx) whose counts are no electrons, by themselves or against the model.
 
@@ -30,17 +30,22 @@ def faulty_pixels(
         (Ky, Kx); what is masked already is not named again.
     edge : ndarray
         (Ky, Kx): near the edge of the aperture, where a model may be wrong in single pixels.
+    gain : float
+        Values of one electron.
     """
     count = len(seen.of_position)
-    chi2 = np.where(weight > 0, seen.chi2, 0)
+    chi2 = np.where(weight > 0, seen.chi2 / gain, 0)
     # the third largest of the neighbourhood: a fault may have a companion
     around = rank_filter(chi2, -3, size=3)
-    apart = np.abs(seen.counts - seen.model) / np.sqrt(np.maximum(seen.counts + seen.model, 1) / 2)
+    most = np.maximum(seen.counts + seen.model, gain) / 2
+    apart = np.abs(seen.counts - seen.model) / np.sqrt(gain * most)
     alone = (chi2 > _ALONE * np.maximum(around, 1)) & (apart > _CLEAR)
     alone &= chi2 > 4 * np.maximum(median_filter(chi2, 5), 1)
-    found = ((alone & ~edge) | hot_pixels(seen.counts / count, count) | dead_pixels(seen.mean, count)) & (
-        weight > 0
-    )
+    found = (
+        (alone & ~edge)
+        | hot_pixels(seen.counts / count / gain, count)
+        | dead_pixels(seen.mean / gain, count)
+    ) & (weight > 0)
     few = found.sum() <= max(3, _FEW * found.size)
     return np.asarray(found if few else np.zeros_like(found))
 

@@ -17,7 +17,7 @@ from .detector import faulty_pixels, gain_in
 from .gather import gather, next_steps
 from .model import Modelled
 from .result import WELL, Cause, Diagnosis, Pictures
-from .sample import spread_sample
+from .sample import MOST, spread_sample
 from .tally import Tally, angles_of, pictures, tally
 from .trials import try_out
 from .weigh import weigh
@@ -75,9 +75,10 @@ def diagnose(
                          "run has diverged; take smaller steps.")  # fmt: skip
     like.poll = lambda: tell(0.0)
     judged, others = spread_sample(like.positions.numpy())
+    looked = judged if like.count > MOST else np.arange(like.count)
     model = Modelled(like, x)
     weight = like.weight.cpu().numpy().astype(np.float64)
-    seen = tally(model, judged, weight, lambda f: tell(0.15 * f))
+    seen = tally(model, looked, weight, lambda f: tell(0.15 * f))
     places = like.positions.numpy()[judged]
     light = illumination_of(
         problem.optics if found is None else None,
@@ -89,19 +90,16 @@ def diagnose(
     changes = Changes(model, light)
     angle = angles_of(weight.shape, changes.pixel_mrad)
     edge = np.abs(angle - light.optics.semi_angle) < 2.5 * max(changes.pixel_mrad)
-    faulty = faulty_pixels(seen, weight, edge)
-    good = np.where(faulty, 0.0, weight)
     origin = np.array(problem.origin[1:])
     shown = pictures(
-        seen, weight, changes.pixel_mrad, light.optics.semi_angle, places + origin
+        seen,
+        weight,
+        changes.pixel_mrad,
+        light.optics.semi_angle,
+        like.positions.numpy()[looked] + origin,
     )
-    gain = gain_in(
-        problem.patterns,
-        problem.positions,
-        judged,
-        (good > 0),
-        _dark_misfit(seen, good),
-    )
+    dark = _dark_misfit(seen, weight)
+    gain = gain_in(problem.patterns, problem.positions, judged, weight > 0, dark)
     if gain is None and seen.misfit < TOO_WELL:
         return Diagnosis(
             seen.misfit,
@@ -110,7 +108,7 @@ def diagnose(
             "that. The patterns are normalised, averaged or simulated without noise, and their "
             "misfit says nothing.",
             pictures=shown,
-            looked_at=len(judged),
+            looked_at=len(looked),
         )
     if gain is None and seen.misfit <= WELL:
         return Diagnosis(
@@ -119,10 +117,12 @@ def diagnose(
             f"The misfit is {seen.misfit:.3g} × shot noise: nothing is wrong that these patterns "
             "could show.",
             pictures=shown,
-            looked_at=len(judged),
+            looked_at=len(looked),
         )
     one = 1.0 if gain is None else gain.value
-    whole, left = _whole(seen, weight), 1.0
+    faulty = faulty_pixels(seen, weight, edge, one)
+    good = np.where(faulty, 0.0, weight)
+    left = 1.0
     causes: list[Cause] = []
     if gain is not None:
         after = max(_whole(seen, good, one), 0.0) / good.sum()
@@ -130,7 +130,8 @@ def diagnose(
         causes.append(of_gain(gain.value, gain.exact, share))
         left -= share
     if faulty.any():
-        share = left * _share_of_pixels(seen, faulty, weight, whole)
+        whole = _whole(seen, weight, one)
+        share = left * min(1.0, float((seen.chi2 / one - 1)[faulty].sum()) / whole)
         causes.append(of_pixels([(int(a), int(b)) for a, b in np.argwhere(faulty)], share))
         left = max(0.0, left - share)
     for tried in try_out(model, changes, judged, good, seen, one):
@@ -140,15 +141,13 @@ def diagnose(
     tell(0.2)
     if model.offset == (0, 0):
         changes.volume, changes.probe = next_steps(like, x, others)
-    normal = gather(
-        model, changes, judged, places, good, seen, one, lambda f: tell(0.2 + 0.75 * f)
-    )
+    normal = gather(model, changes, judged, places, good, seen, one, lambda f: tell(0.2 + 0.75 * f))
     known = {c.name for c in causes}
     for f in weigh(normal):
         if f.name not in known:
             causes.append(cause_of(f, changes, left * f.share))
     tell(1.0)
-    return _said(seen, causes, where_it_is(shown, seen), shown, len(judged))
+    return _said(seen, causes, where_it_is(shown, seen), shown, len(looked))
 
 
 def _likelihood(problem: Problem, found: RefineInfo | None) -> Likelihood:
@@ -185,15 +184,7 @@ def _share_of_gain(gain: float, misfit_in_electrons: float) -> float:
     return min(1.0, (gain - 1) * misfit_in_electrons / max(before - 1, 1e-9))
 
 
-def _share_of_pixels(
-    seen: Tally, faulty: NDArray[np.bool_], weight: NDArray[np.float64], whole: float
-) -> float:
-    return min(1.0, float(((seen.chi2 - 1) * weight)[faulty].sum()) / whole)
-
-
-def _said(
-    seen: Tally, causes: list[Cause], where: str, shown: Pictures, count: int
-) -> Diagnosis:
+def _said(seen: Tally, causes: list[Cause], where: str, shown: Pictures, count: int) -> Diagnosis:
     # wrong values spoil the volume, and with it what can be said of all else
     causes.sort(key=lambda c: (c.name != "faulty pixels", -c.strength))
     explained = sum(c.strength for c in causes)

@@ -81,9 +81,7 @@ class Modelled:
         """Spectrum of the probe moved by (y, x) Å."""
         y, x = (
             shift_ramp(torch.tensor([s / p]), n)[0]
-            for s, p, n in zip(
-                shift, self.like.pixel_size, self.spectrum.shape[-2:], strict=True
-            )
+            for s, p, n in zip(shift, self.like.pixel_size, self.spectrum.shape[-2:], strict=True)
         )
         ramp = y[:, None] * x[None, :]
         return self.spectrum * ramp.to(self.spectrum)

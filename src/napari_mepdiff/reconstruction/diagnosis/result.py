@@ -34,6 +34,8 @@ class Remedy:
         is taken into account by who applies it.
     setup : dict
         Fields of the setup (slice_thickness, modes …).
+    microscope : str
+        Name of a run whose refined microscope is to be used.
     """
 
     title: str
@@ -42,6 +44,7 @@ class Remedy:
     settings: dict[str, Any] = field(default_factory=dict)
     preparation: dict[str, Any] = field(default_factory=dict)
     setup: dict[str, Any] = field(default_factory=dict)
+    microscope: str = ""
 
 
 @dataclass(frozen=True)

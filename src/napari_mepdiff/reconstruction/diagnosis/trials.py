@@ -1,4 +1,4 @@
-"""Large errors that no small change finds: a focus far off, patterns off the centre. They are tried.
+"""Large errors that no small change finds, tried: a focus far off, patterns off the centre.
 
 A few values are put into the model of some positions, and the one that fits best is kept, if it
 explains a good part of the misfit; what small changes say is then asked at that value.
@@ -81,7 +81,7 @@ def try_out(
             model.offset = (0, 0)
     turn, spectrum = changes.turn("C10"), model.spectrum
     foci = {
-        sign * steps: misfit(model.patterns(some, spectrum * turn**(sign * steps)))
+        sign * steps: misfit(model.patterns(some, spectrum * turn ** (sign * steps)))
         for steps in _FOCI
         for sign in (1, -1)
     }
@@ -96,11 +96,7 @@ def try_out(
 def _offset(seen: Tally, good: NDArray[np.float64]) -> tuple[int, int]:
     """By how many pixels (y, x) the mean pattern is off that of the model."""
     counts, model = (np.sqrt(np.maximum(v, 0)) * good for v in (seen.counts, seen.model))
-    places = [
-        (y, x) for y in range(-_REACH, _REACH + 1) for x in range(-_REACH, _REACH + 1)
-    ]
-    apart = [
-        float(np.square(np.roll(counts, (-y, -x), (0, 1)) - model).sum()) for y, x in places
-    ]
+    places = [(y, x) for y in range(-_REACH, _REACH + 1) for x in range(-_REACH, _REACH + 1)]
+    apart = [float(np.square(np.roll(counts, (-y, -x), (0, 1)) - model).sum()) for y, x in places]
     best = places[int(np.argmin(apart))]
     return best if min(apart) < 0.9 * apart[len(places) // 2] else (0, 0)

@@ -153,7 +153,7 @@ def _scan(v: Values, _: Changes) -> tuple[str, Remedy]:
     scale = 100 * (v["yy"] + v["xx"]) / 2
     return (
         "The positions are wrong by one map of the whole scan: about "
-        f"{-turn:+.2g}° of rotation and {scale:+.2g} % of the scan step, and what is left is shear.",
+        f"{-turn:+.2g}° of rotation and {scale:+.2g} % of the scan step; what is left is shear.",
         AFFINE,
     )
 
