@@ -50,7 +50,9 @@ def test_a_gain_is_taken_over_whatever_was_told(recorded):
 
 
 def test_a_disk_off_the_middle_is_centred(recorded):
-    moved = FourDSTEM(np.roll(np.asarray(recorded.data), (3, -2), axis=(2, 3)), recorded.calibration)
+    moved = FourDSTEM(
+        np.roll(np.asarray(recorded.data), (3, -2), axis=(2, 3)), recorded.calibration
+    )
     after, notes = told_by_patterns(Preparation(), moved, estimate(moved))
     middle = np.array(moved.detector_shape) // 2
     np.testing.assert_allclose((after.centre_y, after.centre_x), middle + (3, -2), atol=0.5)
