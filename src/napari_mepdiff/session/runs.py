@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..measurement.dataset import FourDSTEM
     from ..measurement.preparation import Preparation
     from ..microscope.state import MicroscopeState
+    from ..reconstruction.diagnosis import Diagnosis
     from ..reconstruction.problem import Problem
     from ..specimen.volume import Volume
 
@@ -65,6 +66,8 @@ class RunRecord:
         The same, once everything is written and cleaned up.
     error, details : str
         In plain words, and as a traceback, where it failed.
+    diagnosis : Diagnosis or None
+        What its misfit is made of, once that was asked (:mod:`.diagnosing`).
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class RunRecord:
         self.ending: Outcome | None = None
         self.outcome: Outcome | None = None
         self.error = self.details = ""
+        self.diagnosis: Diagnosis | None = None
         self.stage = "setting up"
         self.resumed = False
         self.left = False  # let go in mid-step: what its worker still brings is dropped

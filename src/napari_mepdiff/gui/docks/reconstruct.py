@@ -15,6 +15,7 @@ from ..dock import Dock
 from ..widgets.basic import COLOURS, Section, Status, button, row, words
 from ..widgets.curves import Curves
 from ..widgets.forms import Form
+from .diagnosis import DiagnosisSection
 from .estimate import EstimateLine
 from .lost import LostRunSection
 from .runs import RunsSection
@@ -55,7 +56,8 @@ class ReconstructDock(Dock):
         self._build_run()
         yield
         self.runs = RunsSection(self.workspace, self._show_run)
-        self.add(self.runs)
+        self.diagnosis = DiagnosisSection(self.workspace, self.runs.selected)
+        self.add(self.diagnosis, self.runs)
         self.undo = UndoSection(self.workspace)
         self.add(self.undo)
         yield
@@ -163,6 +165,7 @@ class ReconstructDock(Dock):
             self.runs.select(run)
             self.curves.show_run(run.number, run.frames.records, run.control.changes)
             self.runs.set_scrub_range()
+            self.diagnosis.run_ended(run)
 
     def _run_added(self, run: RunRecord) -> None:
         self._clock.clear()
@@ -174,6 +177,7 @@ class ReconstructDock(Dock):
     def _show_run(self) -> None:
         """Curves and state of the run that is chosen."""
         run = self.runs.selected()
+        self.diagnosis.show_run()
         if run is None:
             self.curves.clear()
             return
@@ -199,7 +203,8 @@ class ReconstructDock(Dock):
 
     def _show_state(self, run: RunRecord) -> None:
         frame = run.frame
-        doubt = "" if run.outcome is None else run.outcome.verdict
+        # what is known of the cause stands in a section of its own
+        doubt = "" if run.outcome is None or run.diagnosis else run.outcome.verdict
         self.doubt.setText(doubt)
         self.doubt.setVisible(bool(doubt))
         if frame is None:

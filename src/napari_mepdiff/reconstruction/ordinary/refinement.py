@@ -288,8 +288,13 @@ class Refinement:
         if told is not None:
             near = told if self.optics is None else self.optics.light.optics
             size = self.run.problem.voxel_size
-            deeper = self.run.problem.plane - DEFAULT_THICKNESS / 2
-            read = read_probe(probe, near, (size[1], size[2])).at_entrance(deeper)
+            alone = None if self.optics is None or "optics" in self.off else self.optics.light
+            deeper, thick = (
+                self.run.problem.plane - DEFAULT_THICKNESS / 2,
+                2 * self.run.problem.plane,
+            )
+            read = read_probe(probe, near, (size[1], size[2])).beside(alone, thick)
+            read = read.at_entrance(deeper)
         return RefineInfo(
             optics=read.optics,
             source_size=read.source_size,
