@@ -18,10 +18,11 @@ COLUMNS = ("", "told", "estimated", "refined", "")
 SOURCES: dict[int, Source] = {2: "estimated", 3: "refined"}
 FREE = {True: "free in the next run", False: "fixed in the next run"}
 HEIGHT, DOT = 18, 16  # px: of a row, and of a verdict
+HAIR = "\u200a"  # the thinnest space: three columns of numbers in a narrow dock
 STYLE = """
 QTreeWidget { font-size: 11px; }
 QTreeWidget::item { padding: 0px; }
-QHeaderView::section { background: transparent; border: none; padding: 1px 3px; }
+QHeaderView::section { background: transparent; border: none; padding: 1px 2px; }
 QTreeWidget::indicator { width: 9px; height: 9px; border: 1px solid #8a8d94; border-radius: 2px; }
 QTreeWidget::indicator:checked { background: #5b8def; border-color: #5b8def; image: none; }
 QTreeWidget::indicator:unchecked { background: transparent; image: none; }
@@ -132,15 +133,16 @@ class MicroscopeTable(QTreeWidget):
     def _put(self, row: Row, chosen: dict[str, Source]) -> None:
         item = self._items[row.name]
         title = SHOWN_AS.get(row.name, row.name)
-        item.setText(0, f"{title} ({row.unit})" if row.unit else title)
-        item.setToolTip(0, ABOUT.get(row.name, ""))
+        title = f"{title} ({row.unit})" if row.unit else title
+        item.setText(0, title)
+        item.setToolTip(0, f"{title}\n{ABOUT.get(row.name, '')}")
         item.setText(1, as_words(row.told))
         texts = (
             as_words(row.estimated, row.estimated_error),
             as_words(row.refined, row.refined_error),
         )
         for (column, source), text in zip(SOURCES.items(), texts, strict=True):
-            item.setText(column, text)
+            item.setText(column, text.replace(" ± ", HAIR + "±" + HAIR))
             why = refusal(row, source)
             wanted = chosen.get(row.name) == source and not why
             state = None if why else _ON if wanted else _OFF
