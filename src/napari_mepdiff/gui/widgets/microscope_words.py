@@ -17,7 +17,8 @@ SHOWN_AS = {
     "scan shear": "shear",
     "scan turn": "turn",
     "detector pixel": "pixel",
-    "strongest mode": "first mode",
+    "strongest mode": "mode 1",
+    "semi-angle": "aperture",
 }
 
 ERRORS = {
