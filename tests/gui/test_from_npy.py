@@ -25,13 +25,15 @@ def test_from_bare_patterns_to_a_volume(desk, tmp_path):
     np.save(path, np.asarray(problem.patterns))  # (81, 32, 32), and nothing else
     session, data, dock = desk.session, desk.data, desk.docks["Microscope"]
     desk.workspace.files.open(str(path))
-    desk.until(lambda: session.findings is not None)
-    desk.idle()
+    desk.until(lambda: bool(desk.errors))
+    assert "say how the scan was shaped" in desk.errors.pop()
+    desk.messages.clear()
 
     # Data dock: how the scan was laid out, and what no pattern tells
     data.scan_shape.setText(f"{SCAN} × {SCAN}")
     desk.qtbot.keyClick(data.scan_shape, Qt.Key.Key_Return)
-    desk.until(lambda: session.data.scan_shape == (SCAN, SCAN))
+    desk.until(lambda: session.data is not None and session.findings is not None)
+    assert session.data.scan_shape == (SCAN, SCAN)
     desk.idle()
     rows = data.calibration.form.rows
     for name, text in (
@@ -45,11 +47,10 @@ def test_from_bare_patterns_to_a_volume(desk, tmp_path):
     assert session.data.calibration.scan_step == pytest.approx((STEP, STEP))
 
     # Microscope dock: the detector's pixel and the defocus, by the patterns
-    desk.raise_dock(dock)
-    desk.until(dock.isVisible)
+    desk.microscope()
     desk.click(dock.values.estimate_button)
     desk.until(lambda: desk.workspace.microscopes.estimated is not None, 60)
-    desk.idle()
+    desk.microscope()
     table = dock.values.table
     table.tick("detector pixel", "estimated")
     table.tick("C10", "estimated")
@@ -69,27 +70,25 @@ def test_from_bare_patterns_to_a_volume(desk, tmp_path):
     refined = session.runs[-1]
     desk.until(lambda: not refined.going_on, 60)
     assert refined.state == "done", refined.error
-    desk.idle()
-    desk.until(lambda: table.text("C10", 3) != "")
-    desk.idle()
+    desk.microscope()
     table.tick("C10", "refined")
     desk.click(dock.values.take_button)
     optics = refined.frame.info.optics
     assert session.data.optics.overfocus == optics.overfocus
     assert abs(optics.overfocus - 60) < abs(guess - 60)
-    desk.idle()
+    desk.microscope()
     desk.click(dock.values.use_button)
-    desk.until(lambda: session.choices.setup.microscope)
+    desk.until(lambda: bool(session.choices.setup.microscope))
     desk.idle()
 
     # a volume by diffusion posterior sampling
     session.change("setup", solver="dps")
-    run = desk.run(steps=6, evaluations=4)
+    run = desk.run(steps=6, evaluations=5)
     assert run.state == "done", run.error
     assert run.recipe.microscope.path == session.choices.setup.microscope
     layer = desk.viewer.layers[run.name]
     assert layer.data.shape == run.problem.shape
     np.testing.assert_array_equal(layer.data, run.frame.volume)
     assert [str(u) for u in layer.units] == ["angstrom"] * 3
-    desk.idle()
+    desk.microscope()
     assert not desk.errors

@@ -43,23 +43,10 @@ def refine(desk, **fields):
     return run
 
 
-@pytest.fixture
-def dock(desk):
-    """The dock in front, over the measurement."""
+def opened(desk):
+    """The dock in front, over the measurement; no fixture, which would keep it alive."""
     desk.take(*wrong())
-    front(desk)
-    return desk.docks["Microscope"]
-
-
-def front(desk):
-    """The dock's tab in front, and everything shown."""
-    dock = desk.docks["Microscope"]
-    desk.raise_dock(dock)
-    desk.until(dock.isVisible)
-    while dock._due.isActive() or desk.workspace.jobs.running:
-        desk.until(lambda: not dock._due.isActive())
-        desk.idle()
-    return dock
+    return desk.microscope()
 
 
 def reason(button):
@@ -70,12 +57,12 @@ def reason(button):
 
 
 def test_buttons_say_why_they_cannot_act(desk):
-    dock = front(desk)
+    dock = desk.microscope()
     values = dock.values
     for button in (values.take_button, values.use_button, values.save_button, values.load_button):
         assert "no 4D-STEM data are open" in reason(button)
     desk.take(*wrong())
-    front(desk)
+    desk.microscope()
     assert values.table.text("C10", 1) == "80"
     assert values.table.text("C10", 3) == ""
     assert "nothing is refined yet" in reason(values.use_button)
@@ -85,10 +72,11 @@ def test_buttons_say_why_they_cannot_act(desk):
     assert not reason(values.load_button)
 
 
-def test_refined_values_are_shown_and_taken_over(desk, dock):
+def test_refined_values_are_shown_and_taken_over(desk):
+    dock = opened(desk)
     values, table = dock.values, dock.values.table
     run = refine(desk)
-    front(desk)
+    desk.microscope()
     optics = run.frame.info.optics
     assert values.sources.currentText() == run.name
     assert table.text("C10", 1) == "80"
@@ -109,17 +97,18 @@ def test_refined_values_are_shown_and_taken_over(desk, dock):
     desk.workspace.do_undo()
     assert desk.session.choices.preparation == before
     desk.until(lambda: table.text("C10", 1) == "80")
-    front(desk)
+    desk.microscope()
     assert not desk.errors
 
 
-def test_the_next_run_begins_with_what_was_refined(desk, dock, tmp_path):
+def test_the_next_run_begins_with_what_was_refined(desk, tmp_path):
+    dock = opened(desk)
     values = dock.values
     desk.session.change("export", folder=str(tmp_path))
     run = refine(desk)
-    front(desk)
+    desk.microscope()
     desk.click(values.use_button)
-    desk.until(lambda: desk.session.choices.setup.microscope)
+    desk.until(lambda: bool(desk.session.choices.setup.microscope))
     path = desk.session.choices.setup.microscope
     state = load_microscope(path)
     np.testing.assert_array_equal(state.probe, run.microscope().probe)
@@ -129,23 +118,24 @@ def test_the_next_run_begins_with_what_was_refined(desk, dock, tmp_path):
     assert run.file_stem in values.next.text()
     again = refine(desk, iterations=1)
     assert again.recipe.microscope.path == path
-    front(desk)
+    desk.microscope()
     assert values.sources.currentText() == again.name  # the newest
     desk.click(values.forget_button)
     assert desk.session.choices.setup.microscope == ""
     desk.workspace.do_undo()
     assert desk.session.choices.setup.microscope == path
-    front(desk)
+    desk.microscope()
     assert not desk.errors
 
 
 @pytest.mark.parametrize("kind", [0, 1, 2])
-def test_what_is_saved_is_loaded_again(desk, dock, tmp_path, kind):
+def test_what_is_saved_is_loaded_again(desk, tmp_path, kind):
+    dock = opened(desk)
     from napari_mepdiff.gui.docks.microscope_values import KINDS
 
     values, path = dock.values, tmp_path / "saved.h5"
     run = refine(desk, iterations=2)
-    front(desk)
+    desk.microscope()
     values.ask_save = lambda _title: (str(path), list(KINDS)[kind])
     values.ask_load = lambda: str(path)
     desk.click(values.save_button)
@@ -159,18 +149,19 @@ def test_what_is_saved_is_loaded_again(desk, dock, tmp_path, kind):
     assert "a file has none" in dock.convergence.said.text()
     values.sources.setCurrentIndex(0)
     values.sources.activated.emit(0)
-    front(desk)
+    desk.microscope()
     assert desk.workspace.microscopes.run is run
     assert not desk.errors
     path.write_bytes(b"no such thing")
     desk.click(values.load_button)
-    desk.until(lambda: desk.errors)
+    desk.until(lambda: bool(desk.errors))
     assert "saved.h5" in desk.errors[-1]
 
 
-def test_probe_phase_and_curves_are_those_of_the_run(desk, dock):
+def test_probe_phase_and_curves_are_those_of_the_run(desk):
+    dock = opened(desk)
     run = refine(desk)
-    front(desk)
+    desk.microscope()
     state, probe = run.microscope(), dock.probe
     assert probe.mode.maximum() == 2
     first = mode_pictures(state, 0)
@@ -178,7 +169,7 @@ def test_probe_phase_and_curves_are_those_of_the_run(desk, dock):
     width = probe.real.image.mapRectToView(probe.real.image.boundingRect()).width()
     assert width == pytest.approx(first.real.shape[1] * state.pixel_size[1])
     probe.mode.setValue(2)
-    front(desk)
+    desk.microscope()
     np.testing.assert_allclose(probe.real.image.image, mode_pictures(state, 1).real)
     assert "of 2" in probe.share.text()
     angle, chi = probe.chi.lines[1].getData()
@@ -191,9 +182,10 @@ def test_probe_phase_and_curves_are_those_of_the_run(desk, dock):
         np.testing.assert_allclose(values, [r[name] for r in run.frames.records])
 
 
-def test_positions_are_arrows_over_the_virtual_image(desk, dock):
+def test_positions_are_arrows_over_the_virtual_image(desk):
+    dock = opened(desk)
     run = refine(desk)
-    front(desk)
+    desk.microscope()
     button = dock.positions.show_button
     volume = desk.viewer.layers[run.name]
     assert volume.visible
@@ -212,10 +204,11 @@ def test_positions_are_arrows_over_the_virtual_image(desk, dock):
     desk.click(button)
     assert desk.workspace.measurement_layers.moves_layer() is None
     assert volume.visible
-    front(desk)
+    desk.microscope()
 
 
-def test_blocks_are_fixed_and_freed_by_their_boxes(desk, dock):
+def test_blocks_are_fixed_and_freed_by_their_boxes(desk):
+    dock = opened(desk)
     table = dock.values.table
     table.free("positions", False)
     table.free("tilt", False)
@@ -223,11 +216,12 @@ def test_blocks_are_fixed_and_freed_by_their_boxes(desk, dock):
     assert (settings.positions, settings.tilt, settings.probe) == ("fixed", False, "free")
     desk.workspace.do_undo()
     assert desk.session.settings("refine").tilt
-    front(desk)
+    desk.microscope()
 
 
-def test_it_follows_a_run_in_the_background(desk, dock, monkeypatch):
+def test_it_follows_a_run_in_the_background(desk, monkeypatch):
     """Pictures are made in a worker's thread; while the run goes on, values are not taken over."""
+    dock = opened(desk)
     threads, real = set(), microscope_look.mode_pictures
 
     def spied(*arguments):
@@ -239,8 +233,7 @@ def test_it_follows_a_run_in_the_background(desk, dock, monkeypatch):
     desk.session.change_settings("refine", **{**PASSES, "iterations": 5000, "probe_start": 9000})
     desk.click(desk.reconstruct.start_button)
     run = desk.session.runs[-1]
-    front_dock = desk.docks["Microscope"]
-    desk.raise_dock(front_dock)
+    desk.raise_dock(dock)
     desk.until(lambda: _there(dock))
     steps = len(dock.convergence.curves.fitted.getData()[0])
     desk.until(lambda: len(dock.convergence.curves.fitted.getData()[0]) > steps)
@@ -253,7 +246,7 @@ def test_it_follows_a_run_in_the_background(desk, dock, monkeypatch):
     assert desk.session.choices.preparation.overfocus is None
     desk.workspace.do_stop()
     desk.until(lambda: not run.going_on, 60)
-    front(desk)
+    desk.microscope()
     assert threads
     assert threading.main_thread() not in threads
 
@@ -265,7 +258,8 @@ def _there(dock):
         return False
 
 
-def test_estimates_come_with_the_click_of_a_button(desk, dock):
+def test_estimates_come_with_the_click_of_a_button(desk):
+    dock = opened(desk)
     desk.click(dock.values.estimate_button)
     desk.until(lambda: desk.workspace.microscopes.estimated is not None, 60)
     desk.idle()
@@ -275,5 +269,5 @@ def test_estimates_come_with_the_click_of_a_button(desk, dock):
     table.tick("semi-angle", "estimated")
     desk.click(dock.values.take_button)
     assert desk.session.choices.preparation.semi_angle == found.value
-    front(desk)
+    desk.microscope()
     assert desk.workspace.microscopes.estimated is None  # of other patterns than these

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..microscope.modes import ModePictures, mode_pictures
 from ..microscope.moves import Moves, moves
 from ..microscope.phase import PhaseCurve, phase_curve
-from .microscope_table import Row, microscope_table
+from .microscope_table import Block, Row, free_blocks, microscope_table
 
 if TYPE_CHECKING:
     from ..measurement.dataset import FourDSTEM
@@ -26,6 +26,8 @@ class Look:
     found : Found or None
         What is refined.
     rows : tuple of Row
+    free : dict
+        Which blocks the next run of `refine` may move.
     mode : ModePictures or None
     told, refined : PhaseCurve or None
         Aberration phase.
@@ -35,6 +37,7 @@ class Look:
 
     found: Found | None
     rows: tuple[Row, ...]
+    free: dict[Block, bool]
     mode: ModePictures | None = None
     told: PhaseCurve | None = None
     refined: PhaseCurve | None = None
@@ -58,14 +61,14 @@ def look(
         Which mode of the probe; the first is 0.
     """
     state = None if found is None else found.state
-    rows = microscope_table(data, estimated, state, settings)
+    rows, free = microscope_table(data, estimated, state, settings), free_blocks(settings)
     told = None if data is None or data.optics is None else phase_curve(data.optics)
     if state is None:
-        return Look(None, rows, told=told)
+        return Look(None, rows, free, told=told)
     arrows = None
     if data is not None and (data.positions is not None or data.calibration.scan_step):
         places = data.scan_positions()
         if places.shape == state.positions.shape:
             arrows = moves(places, state.positions)
     lens = None if state.optics is None else phase_curve(state.optics)
-    return Look(found, rows, mode_pictures(state, mode), told, lens, arrows)
+    return Look(found, rows, free, mode_pictures(state, mode), told, lens, arrows)

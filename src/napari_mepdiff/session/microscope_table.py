@@ -170,18 +170,25 @@ def told_values(data: FourDSTEM) -> dict[str, float]:
     return {name: float(value) for name, value in out.items() if value is not None}
 
 
+def free_blocks(settings: RefineSettings) -> dict[Block, bool]:
+    """Which parts of the microscope a run of `refine` with these settings may move."""
+    return {
+        "probe": settings.probe != "fixed",
+        "positions": settings.positions != "fixed",
+        "tilt": settings.tilt,
+        "background": settings.background,
+    }
+
+
 def is_free(name: str, block: Block, settings: RefineSettings) -> bool:
     """Whether a run of `refine` with these settings may move a value."""
-    if name in _AS_TOLD or not block:
+    if name in _AS_TOLD or not block or not free_blocks(settings)[block]:
         return False
-    if block == "probe":
-        if name == "source size" and settings.modes == 1:
-            return False
-        return settings.probe == "free" if name == "strongest mode" else settings.probe != "fixed"
-    if block == "positions":
-        each = name == "jitter"
-        return settings.positions == "free" if each else settings.positions != "fixed"
-    return bool(getattr(settings, block))
+    if name == "source size":
+        return settings.modes > 1
+    if name == "strongest mode":
+        return settings.probe == "free"
+    return settings.positions == "free" if name == "jitter" else True
 
 
 def as_words(value: float | None, error: float | None = None) -> str:

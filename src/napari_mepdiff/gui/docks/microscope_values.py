@@ -105,7 +105,7 @@ class ValuesOfMicroscope(Section):
     def show_look(self, look: Look) -> None:
         """What was found, as it is now."""
         self.look = look
-        self.table.show_rows(look.rows)
+        self.table.show_rows(look.rows, look.free)
         self.update_buttons()
 
     def update_sources(self) -> None:

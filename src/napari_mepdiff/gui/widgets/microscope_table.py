@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from qtpy.QtCore import QSize, Qt
@@ -53,6 +53,7 @@ class MicroscopeTable(QTreeWidget):
         self._rows: dict[str, Row] = {}
         self._blocks: dict[Block, QTreeWidgetItem] = {}
         self._items: dict[str, QTreeWidgetItem] = {}
+        self._free: dict[Block, bool] = {}
         self._silent = False
         self._held = ""  # why nothing can be set free now
         self.setColumnCount(len(COLUMNS))
@@ -82,12 +83,13 @@ class MicroscopeTable(QTreeWidget):
         self.itemCollapsed.connect(lambda _: self._fit())
 
     # ---- values -----------------------------------------------------------------------------
-    def show_rows(self, rows: Sequence[Row]) -> None:
-        """Show the table; ticks and folded blocks stay."""
+    def show_rows(self, rows: Sequence[Row], free: Mapping[Block, bool]) -> None:
+        """Show the table, and which blocks the next run sets free; ticks and folds stay."""
         chosen = self.chosen()
         self._silent = True
         try:
-            if [r.name for r in rows] != list(self._rows):
+            self._free = dict(free)
+            if not self._blocks or [r.name for r in rows] != list(self._rows):
                 self._lay_out(rows)
             self._rows = {row.name: row for row in rows}
             for row in rows:
@@ -107,15 +109,18 @@ class MicroscopeTable(QTreeWidget):
         self.clear()
         self._blocks.clear()
         self._items.clear()
+        there = {row.block for row in rows}
+        for name, title in TITLES.items():
+            if not name and name not in there:
+                continue  # what nothing sets free comes with its values only
+            self._blocks[name] = block = QTreeWidgetItem(self, [title])
+            block.setData(0, _NAME, name)
+            block.setSizeHint(4, QSize(0, HEIGHT))
+            font = block.font(0)
+            font.setBold(True)
+            block.setFont(0, font)
+            block.setExpanded(name not in folded)
         for row in rows:
-            if row.block not in self._blocks:
-                self._blocks[row.block] = block = QTreeWidgetItem(self, [TITLES[row.block]])
-                block.setData(0, _NAME, row.block)
-                block.setSizeHint(4, QSize(0, HEIGHT))
-                font = block.font(0)
-                font.setBold(True)
-                block.setFont(0, font)
-                block.setExpanded(row.block not in folded)
             self._items[row.name] = item = QTreeWidgetItem(self._blocks[row.block])
             item.setData(0, _NAME, row.name)
             item.setSizeHint(4, QSize(0, HEIGHT))
@@ -163,7 +168,7 @@ class MicroscopeTable(QTreeWidget):
             item.setFirstColumnSpanned(True)
             if not block:
                 continue
-            free = any(row.free for row in self._rows.values() if row.block == block)
+            free = self._free[block]
             item.setText(0, f"{TITLES[block]}: {FREE[free]}")
             item.setCheckState(0, _ON if free else _OFF)
             flags = item.flags() | Qt.ItemFlag.ItemIsUserCheckable | Qt.ItemFlag.ItemIsEnabled

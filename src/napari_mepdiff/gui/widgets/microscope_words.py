@@ -22,9 +22,9 @@ SHOWN_AS = {
 
 ERRORS = {
     "estimated": "By the patterns alone, before any reconstruction. ± is one standard deviation.",
-    "refined": "By a reconstruction with the solver refine. ± is the scatter of these numbers "
-    "about the probe that was refined: how far that probe is from the true one, it does not say. "
-    "Look at the curves below: what has not come to rest is not found yet.",
+    "refined": "By a reconstruction with the solver refine. ± is one standard deviation, with what "
+    "probe and volume can make up for in each other. It supposes that the run has come to rest: "
+    "what the curves below show still moving is not found yet.",
 }
 
 BLOCKS = {
