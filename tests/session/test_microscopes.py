@@ -237,10 +237,16 @@ def test_phase_of_a_defocus_is_a_parabola():
 
 
 def test_numbers_have_the_digits_that_their_error_leaves():
-    assert as_words(None) == ""
-    assert as_words(120.84, 1.27) == "120.8 ± 1.3"
-    assert as_words(205.73451, 0.0041) == "205.73"
-    assert as_words(0.00012, 0.031) == "0.00 ± 0.03"
-    assert as_words(206.3, 7.4) == "206 ± 7"
-    assert as_words(0.031337) == "0.03134"
-    assert as_words(5.0, float("nan")) == "5"
+    for value, error, words in (
+        (None, None, ""),
+        (120.84, 1.27, "120.8 ± 1.3"),
+        (205.73451, 0.0041, "205.73"),
+        (206.3, 7.4, "206 ± 7"),
+        (0.00012, 0.031, "0.00 ± 0.03"),
+        (0.03906, 0.0002, "0.0391 ± 0.0002"),
+        (261472.0, 2615.0, "(2.61 ± 0.03)e5"),
+        (0.031337, None, "0.03134"),
+        (1e6, None, "1e6"),
+        (5.0, float("nan"), "5"),
+    ):
+        assert as_words(value, error) == words

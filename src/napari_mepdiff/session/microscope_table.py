@@ -192,17 +192,22 @@ def is_free(name: str, block: Block, settings: RefineSettings) -> bool:
 
 
 def as_words(value: float | None, error: float | None = None) -> str:
-    """A number to the digits that its error leaves, to three decimals at most: '120.8 ± 1.3'.
+    """A number to the digits that its error leaves: '120.8 ± 1.3', '(2.61 ± 0.03)e5'.
 
-    Of an error one digit is told, or two where the first is 1 or 2; one below the last decimal is
-    left out. Empty where there is no number.
+    Of an error one digit is told, or two where the first is 1. No more than five digits of the
+    number are told, or three below 1; an error below the last is left out. Empty where there is no
+    number.
     """
     if value is None:
         return ""
     if not error or not isfinite(error):
-        return f"{value:.4g}"
+        return f"{value:.4g}".replace("e+0", "e")
+    size = max(abs(value), error)
+    power = floor(log10(size))
+    if power >= 5:
+        return f"({as_words(value / 10.0**power, error / 10.0**power)})e{power}"
     place = floor(log10(error))
-    digits = -place + (error / 10.0**place < 3)
-    digits = min(3, max(0, min(digits, 4 - floor(log10(max(abs(value), error))))))
+    digits = -place + (error / 10.0**place < 2)
+    digits = max(0, min(digits, (4 if power >= 0 else 2) - power))
     spread = f"{error:.{digits}f}"
     return f"{value:.{digits}f} ± {spread}" if float(spread) else f"{value:.{digits}f}"

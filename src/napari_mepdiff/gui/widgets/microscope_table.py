@@ -20,6 +20,7 @@ FREE = {True: "free in the next run", False: "fixed in the next run"}
 HEIGHT, DOT = 18, 16  # px: of a row, and of a verdict
 STYLE = """
 QTreeWidget { font-size: 11px; }
+QTreeWidget::item { padding: 0px; }
 QHeaderView::section { background: transparent; border: none; padding: 1px 3px; }
 QTreeWidget::indicator { width: 9px; height: 9px; border: 1px solid #8a8d94; border-radius: 2px; }
 QTreeWidget::indicator:checked { background: #5b8def; border-color: #5b8def; image: none; }
@@ -54,6 +55,7 @@ class MicroscopeTable(QTreeWidget):
         self._blocks: dict[Block, QTreeWidgetItem] = {}
         self._items: dict[str, QTreeWidgetItem] = {}
         self._free: dict[Block, bool] = {}
+        self._folded: set[str] = {""}
         self._silent = False
         self._held = ""  # why nothing can be set free now
         self.setColumnCount(len(COLUMNS))
@@ -79,8 +81,8 @@ class MicroscopeTable(QTreeWidget):
             self.headerItem().setToolTip(column, text)
         self.itemChanged.connect(self._changed)
         self.currentItemChanged.connect(lambda *_: self._ticked())
-        self.itemExpanded.connect(lambda _: self._fit())
-        self.itemCollapsed.connect(lambda _: self._fit())
+        self.itemExpanded.connect(self._folds)
+        self.itemCollapsed.connect(self._folds)
 
     # ---- values -----------------------------------------------------------------------------
     def show_rows(self, rows: Sequence[Row], free: Mapping[Block, bool]) -> None:
@@ -102,9 +104,7 @@ class MicroscopeTable(QTreeWidget):
             self._ticked()
 
     def _lay_out(self, rows: Sequence[Row]) -> None:
-        folded = {b for b, item in self._blocks.items() if not item.isExpanded()}
-        if not self._blocks:
-            folded = {""}
+        folded = self._folded
         looked_at = self.looked_at()
         self.clear()
         self._blocks.clear()
@@ -221,6 +221,13 @@ class MicroscopeTable(QTreeWidget):
         self._ticked()
 
     # ---- size -------------------------------------------------------------------------------
+    def _folds(self, _item: Any) -> None:
+        if not self._silent:
+            self._folded = {b for b, item in self._blocks.items() if not item.isExpanded()} | (
+                self._folded - self._blocks.keys()
+            )
+        self._fit()
+
     def _fit(self) -> None:
         """As high as its rows: the dock scrolls, not the table."""
         self.setFixedHeight(self.sizeHint().height())
