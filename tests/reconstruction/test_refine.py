@@ -208,6 +208,10 @@ def test_a_run_that_was_interrupted_goes_on_bit_for_bit(tmp_path):
     rest = list(solve(problem, settings, checkpoint=tmp_path / "state"))
     assert [f.step for f in rest] == [5, 6, 7]
     assert np.array_equal(rest[-1].volume, whole[-1])
+    # a run that had ended tells again what it found of the microscope
+    (again,) = solve(problem, settings, checkpoint=tmp_path / "state")
+    for name, value in vars(rest[-1].info).items():
+        np.testing.assert_array_equal(getattr(again.info, name), value, err_msg=name)
 
 
 def test_tilt_and_background_are_used_by_the_next_run(all_wrong):
