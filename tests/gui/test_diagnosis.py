@@ -32,7 +32,7 @@ def test_a_gain_is_named_shown_and_set(desk):
     desk.until(lambda: run.diagnosis is not None)
     assert run.diagnosis.causes[0].name == "gain"
     assert not section.isHidden()
-    assert "not in electrons" in section.text.text()
+    assert "not in electrons" in section.said.text()
     assert "not in electrons" in run.record().outcome.verdict
     assert section.detector.image.image.shape == (32, 32)
     button = section.buttons.layout().itemAt(0).widget()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +95,22 @@ class RefineInfo(StepInfo):
         """With C10 in Å, and the tilt in mrad along y and x."""
         out = {**super().numbers(), "tilt y": self.tilt[0], "tilt x": self.tilt[1]}
         return out if self.optics is None else {**out, "C10": self.optics.overfocus}
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint: tensors and plain values only."""
+        import torch
+
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain |= {n: torch.from_numpy(plain[n].copy()) for n in ("probe", "positions")}
+        return plain | {"optics": None if self.optics is None else self.optics.model_dump_json()}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> RefineInfo:
+        """The inverse of :meth:`state`."""
+        optics = state["optics"]
+        arrays = {n: state[n].numpy() for n in ("probe", "positions")}
+        found = None if optics is None else Optics.model_validate_json(optics)
+        return cls(**{**state, **arrays, "tilt": tuple(state["tilt"]), "optics": found})
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from .checkpoint import Checkpoint, identity, load_checkpoint
 from .control import Control, Interrupted
-from .frame import DescentInfo, Frame
+from .frame import DescentInfo, Frame, RefineInfo, StepInfo
 from .problem import Problem
 from .run import Run, SolverError, State
 from .settings import SolverSettings
@@ -249,6 +249,7 @@ def solve(
             else:
                 keeper.fall_back(run)
     if last is None and state is not None:
+        refined = state.get("refined")
         yield Frame(
             int(state["step"]),
             int(state["total"]),
@@ -256,6 +257,7 @@ def solve(
             float(state["loss"]),
             None,
             float(state["seconds"]),
+            StepInfo() if refined is None else RefineInfo.from_state(refined),
         )
 
 

@@ -39,7 +39,7 @@ class DiagnosisSection(Section):
         self.workspace, self.session = workspace, workspace.session
         self._selected = selected
         self._asked: set[str] = set()  # names of runs that were looked at without being asked
-        self.text = words("", small=True)
+        self.said = words("", small=True)
         self.ask = button(
             "Diagnose",
             "Model some patterns of this volume, and find what of the microscope would make them "
@@ -53,7 +53,7 @@ class DiagnosisSection(Section):
         self._column = QVBoxLayout(self.buttons)
         self._column.setContentsMargins(0, 0, 0, 0)
         self._column.setSpacing(2)
-        self.add(self.text, self.pictures, self.buttons, row(self.ask, stretch=True))
+        self.add(self.said, self.pictures, self.buttons, row(self.ask, stretch=True))
         self.hide()
 
     def run_ended(self, run: RunRecord) -> None:
@@ -72,7 +72,7 @@ class DiagnosisSection(Section):
             return
         self.show()
         found = run.diagnosis
-        self.text.setText("" if found is None else str(found))
+        self.said.setText("" if found is None else str(found))
         self.ask.setText("Diagnose" if found is None else "Diagnose again")
         self.pictures.setVisible(found is not None and found.pictures is not None)
         self._fill(remedies_of(self.session, run))

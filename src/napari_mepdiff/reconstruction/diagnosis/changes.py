@@ -91,6 +91,7 @@ class Changes:
         self.steps |= {"blur": BLUR, "thickness": THICKER, "background": 1.0, "electrons": 1.0}
         self.steps |= {"centre_y": 1.0, "centre_x": 1.0, "source": SHIFT, "current": 1.0}
         self.steps["focal_spread"] = self.steps["C10"]
+        self.steps |= dict.fromkeys(("yy", "yx", "xy", "xx"), SHIFT)  # Å in each Å
 
     def turn(self, name: str) -> Tensor:
         """Factor (Ky, Kx) of the spectrum for one step of an aberration."""

@@ -16,16 +16,32 @@ from .changes import Changes, illumination_of
 from .detector import faulty_pixels, gain_in
 from .gather import gather, next_steps
 from .model import Modelled
+from .patch import patch_of
+from .relaxed import relaxed
 from .result import WELL, Cause, Diagnosis, Pictures
 from .sample import MOST, spread_sample
 from .tally import Tally, angles_of, pictures, tally
 from .trials import try_out
-from .weigh import weigh
+from .weigh import LEAST, weigh
 from .where import where_it_is
 from .words import cause_of, of_gain, of_pixels, said
 
 TOO_WELL = 0.5  # of shot noise: counted electrons scatter more than that
 
+ADAPTS = (
+    "defocus",
+    "astigmatism",
+    "coma",
+    "threefold",
+    "spherical",
+    "scan",
+    "positions",
+    "tilt",
+    "probe",
+)
+MINOR = 0.1  # share
+LASTS = 0.2  # of a share that must be left when the volume has gone on
+SPOILED = 0.3  # share
 ADAPTED = 0.5  # share that is explained, below which the volume is said to hide some
 
 Report = Callable[[float], None]
@@ -137,17 +153,44 @@ def diagnose(
     for tried in try_out(model, changes, judged, good, seen, one):
         words, remedy = said(tried.name, tried.values, changes)
         causes.append(Cause(tried.name, words, left * tried.share, remedy))
+    spoiled = faulty.any() or any(c.name == "centre" for c in causes)
     left = max(0.0, left - sum(c.strength for c in causes if c.name in ("centre", "defocus")))
     tell(0.2)
     if model.offset == (0, 0):
         changes.volume, changes.probe = next_steps(like, x, others)
-    normal = gather(model, changes, judged, places, good, seen, one, lambda f: tell(0.2 + 0.75 * f))
+    normal = gather(model, changes, judged, places, good, seen, one, lambda f: tell(0.2 + 0.4 * f))
     known = {c.name for c in causes}
-    for f in weigh(normal):
-        if f.name not in known:
-            causes.append(cause_of(f, changes, left * f.share))
+    by_step = [cause_of(f, changes, left * f.share) for f in weigh(normal)]
+    if sum(c.strength for c in [*causes, *by_step]) < ADAPTED and not spoiled:
+        cut, part, info = patch_of(problem, x.numpy(), like.positions.numpy(), found, good, one)
+        after = relaxed(
+            _likelihood(cut, info),
+            torch.from_numpy(part),
+            light,
+            [c.name for c in by_step],
+            lambda f: tell(0.6 + 0.4 * f),
+        )
+        excess = max(normal.misfit - normal.expected, 1e-12) / len(judged)
+        lasting = {n: left * g / excess for n, g in after.lasting.items()}
+        by_step = merged(by_step, after.causes, lasting)
+    elif spoiled:  # what else would help a spoiled volume says little
+        by_step = [c for c in by_step if c.strength > SPOILED]
+    causes += [c for c in by_step if c.name not in known]
     tell(1.0)
     return _said(seen, causes, where_it_is(shown, seen), shown, len(looked))
+
+
+def merged(by_step: list[Cause], hidden: list[Cause], lasting: dict[str, float]) -> list[Cause]:
+    """What small changes explain and still do when the volume has gone on, and what it hid."""
+    if not hidden:
+        return by_step
+    names = {*ADAPTS, *(h.name for h in hidden)}
+    kept = [
+        c
+        for c in by_step
+        if c.name not in names and lasting.get(c.name, 0.0) > max(LASTS * c.strength, MINOR / 2)
+    ]
+    return [*hidden, *kept]
 
 
 def _likelihood(problem: Problem, found: RefineInfo | None) -> Likelihood:
@@ -186,8 +229,11 @@ def _share_of_gain(gain: float, misfit_in_electrons: float) -> float:
 
 def _said(seen: Tally, causes: list[Cause], where: str, shown: Pictures, count: int) -> Diagnosis:
     # wrong values spoil the volume, and with it what can be said of all else
-    causes.sort(key=lambda c: (c.name != "faulty pixels", -c.strength))
-    explained = sum(c.strength for c in causes)
+    certain = ("gain", "faulty pixels", "centre")
+    causes = [c for c in causes if c.strength > LEAST or c.name in certain]
+    order = {"faulty pixels": -1, "centre": -1, "unfinished": 1}
+    causes.sort(key=lambda c: (order.get(c.name, 0), -c.strength))
+    explained = sum(c.strength for c in causes if c.name != "unfinished")
     much = f"The misfit is {seen.misfit:.3g} × shot noise"
     if not causes:
         text = (
@@ -195,6 +241,8 @@ def _said(seen: Tally, causes: list[Cause], where: str, shown: Pictures, count: 
             "cover: orientation of the scan, the order of the patterns, the number of slices."
         )
         return Diagnosis(seen.misfit, "unknown", text, tuple(causes), where, shown, count)
+    if explained == 0:
+        return Diagnosis(seen.misfit, "explained", f"{much}.", tuple(causes), where, shown, count)
     text = f"{much}. What follows explains {100 * min(1.0, explained):.0f} % of what is above it"
     if explained < ADAPTED:
         text += ", at least: the volume has adapted to what is wrong and hides most of it"

@@ -53,9 +53,11 @@ def gather(
             assert name == names[at]
             table[:, at] = (column * root).reshape(len(part), -1)
             report((low + len(part) * (at + 1) / len(names)) / len(index))
-        table[:, -1] = ((model.counts(part) - base) * root).reshape(len(part), -1)
+        counts = model.counts(part)
+        table[:, -1] = ((counts - base) * root).reshape(len(part), -1)
         products[low : low + size] = table @ table.transpose(0, 2, 1)
-        expected += float((gain * base / around * weight).sum())
+        # counts are an unbiased estimate of their own variance, whatever the model says
+        expected += float((gain * counts / around * weight).sum())
     named, whole = with_affine(names, products, places)
     return Normal(tuple(named), whole, expected)
 

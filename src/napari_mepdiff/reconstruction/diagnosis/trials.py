@@ -6,11 +6,15 @@ explains a good part of the misfit; what small changes say is then asked at that
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from ...measurement.dataset import DataError
+from ...measurement.detectors import find_disk
 from ...physics.misfit import relative_deviance
 from .changes import Changes
 from .model import Modelled
@@ -18,7 +22,7 @@ from .tally import Tally
 
 _POSITIONS = 40
 _FOCI = (5, 10, 20, 40)  # steps of 0.1 rad at the edge of the aperture
-_REACH = 4  # pixels that patterns may be off the centre
+_REACH = 8  # pixels that patterns may be off the centre; more is another mistake
 _WORTH = 0.15  # share of the misfit above shot noise that a trial must explain
 
 
@@ -69,16 +73,18 @@ def try_out(
     found: list[Tried] = []
     if whole <= 0:
         return found
-    offset = _offset(seen, good)
+    beam = model.spectrum.abs().square().sum(dim=0)
+    offset = _offset(seen, good, torch.fft.fftshift(beam).double().cpu().numpy())
     if offset != (0, 0):
         model.offset = offset
-        share = (before - misfit(base)) / whole
+        values = {"centre_y": float(offset[0]), "centre_x": float(offset[1])}
+        # a volume that has adapted to it may fit worse at once: the disk is off all the same
+        share = max(0.0, (before - misfit(base)) / whole)
+        found.append(Tried("centre", share, values))
         if share > _WORTH:
-            values = {"centre_y": float(offset[0]), "centre_x": float(offset[1])}
-            found.append(Tried("centre", share, values))
             before = misfit(base)
         else:
-            model.offset = (0, 0)
+            return found
     turn, spectrum = changes.turn("C10"), model.spectrum
     foci = {
         sign * steps: misfit(model.patterns(some, spectrum * turn ** (sign * steps)))
@@ -93,10 +99,18 @@ def try_out(
     return found
 
 
-def _offset(seen: Tally, good: NDArray[np.float64]) -> tuple[int, int]:
-    """By how many pixels (y, x) the mean pattern is off that of the model."""
-    counts, model = (np.sqrt(np.maximum(v, 0)) * good for v in (seen.counts, seen.model))
-    places = [(y, x) for y in range(-_REACH, _REACH + 1) for x in range(-_REACH, _REACH + 1)]
-    apart = [float(np.square(np.roll(counts, (-y, -x), (0, 1)) - model).sum()) for y, x in places]
-    best = places[int(np.argmin(apart))]
-    return best if min(apart) < 0.9 * apart[len(places) // 2] else (0, 0)
+def _offset(seen: Tally, good: NDArray[np.float64], beam: NDArray[np.float64]) -> tuple[int, int]:
+    """By how many pixels (y, x) the bright disk of the mean pattern is off that of the beam.
+
+    The edge of the disk is of the aperture: no volume moves it.
+    """
+    try:
+        measured, modelled = (find_disk(v * good) for v in (seen.counts, beam))
+    except DataError:  # no counts
+        return 0, 0
+    # a specimen that leans to one side moves the disk's middle by a part of a pixel
+    y, x = (
+        int(math.copysign(math.floor(abs(a - b) + 0.3), a - b))
+        for a, b in zip(measured.centre, modelled.centre, strict=True)
+    )
+    return (y, x) if max(abs(y), abs(x)) <= _REACH else (0, 0)

@@ -85,9 +85,22 @@ class Found:
     like: tuple[str, ...] = ()
 
 
-def weigh(normal: Normal, most: int = 3) -> list[Found]:
-    """Causes in the order in which they explain most of what is left."""
-    excess = normal.misfit - normal.expected
+def weigh(
+    normal: Normal, most: int = 3, excess: float | None = None, least: float = LEAST
+) -> list[Found]:
+    """Causes in the order in which they explain most of what is left.
+
+    Parameters
+    ----------
+    normal : Normal
+    most : int
+        Causes that are named.
+    excess : float, optional
+        What is to be explained; the misfit above shot noise if not given.
+    least : float
+        Share of it below which a cause is not named.
+    """
+    excess = normal.misfit - normal.expected if excess is None else excess
     if excess <= 0:
         return []
     there = {
@@ -111,9 +124,9 @@ def weigh(normal: Normal, most: int = 3) -> list[Found]:
         best = max(named, key=lambda n: named[n], default="")
         if best in SIMPLER and named.get(SIMPLER[best], 0) > ENOUGH * named[best]:
             best = SIMPLER[best]
-        if not best or named[best] < LEAST:
+        if not best or named[best] < least:
             best = max(gains, key=lambda n: gains[n], default="")
-        if not best or gains[best] < LEAST:
+        if not best or gains[best] < least:
             break
         hypothesis = there[best]
         taken.append(hypothesis)
@@ -129,6 +142,14 @@ def weigh(normal: Normal, most: int = 3) -> list[Found]:
         chosen.append(Found(best, gains[best], alone[best], own, like))
         before = total / excess
     return chosen
+
+
+def net_gain(normal: Normal, name: str) -> float:
+    """How far the misfit falls by one cause alone, less what chance brings; 0 if it cannot be."""
+    h = HYPOTHESES.get(name)
+    if h is None or not all(c in normal.names for c in (*h.wide, *h.local)):
+        return 0.0
+    return max(0.0, _net(normal, [h])[0])
 
 
 def _net(normal: Normal, hypotheses: list[Hypothesis]) -> tuple[float, dict[str, float]]:
