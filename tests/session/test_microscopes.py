@@ -247,6 +247,7 @@ def test_numbers_have_the_digits_that_their_error_leaves():
         (261472.0, 2615.0, "(2.61 ± 0.03)e5"),
         (0.031337, None, "0.03134"),
         (1e6, None, "1e6"),
+        (-3.4e-16, None, "0"),
         (5.0, float("nan"), "5"),
     ):
         assert as_words(value, error) == words

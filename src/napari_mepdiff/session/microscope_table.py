@@ -42,6 +42,7 @@ _UNITS = {
     "C30": "Å", "scan step y": "Å", "scan step x": "Å", "beam energy": "kV",
 }  # fmt: skip
 _AS_TOLD = {"C30", "semi-angle", "scan rotation", "scan step y", "scan step x"}  # never free
+ROUNDING = 1e-9  # in any of the units: what is smaller comes of rounding
 _ABERRATIONS = ("C12", "C21", "C23")
 
 
@@ -200,6 +201,8 @@ def as_words(value: float | None, error: float | None = None) -> str:
     """
     if value is None:
         return ""
+    if abs(value) < ROUNDING:
+        value = 0.0
     if not error or not isfinite(error):
         return f"{value:.4g}".replace("e+0", "e")
     size = max(abs(value), error)
