@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--ptyrad", help="a Python with PtyRAD 1.0 whose solver runs")
     parser.add_argument("--iterations", type=int, default=20, help="passes of our solver")
     parser.add_argument("--ptyrad-iterations", type=int, default=30, help="of PtyRAD's")
+    parser.add_argument("--keep", type=Path, help="folder for volumes and refined microscopes")
     args = output.parse(parser)
     folder = args.folder or Path(tempfile.mkdtemp())
     files = list(args.files) + [drawn(seed, folder) for seed in range(args.draw)]
@@ -46,9 +47,9 @@ def main() -> None:
         parser.error("name measurements (--files), or draw some (--draw 6)")
     rows = []
     for path in files:
-        row = {"measurement": path.name, "ours": ours(path, args.iterations)}
+        row = {"measurement": path.name, "ours": ours(path, args.iterations, args.keep)}
         if args.ptyrad:
-            row["ptyrad"] = ptyrad(path, args.ptyrad_iterations, args.ptyrad)
+            row["ptyrad"] = ptyrad(path, args.ptyrad_iterations, args.ptyrad, args.keep)
         rows.append(row)
         for name in ("ours", "ptyrad"):
             if name in row:
@@ -98,7 +99,7 @@ def drawn(seed: int, folder: Path) -> Path:
     return path
 
 
-def ours(path: Path, iterations: int) -> dict[str, Any]:
+def ours(path: Path, iterations: int, keep: Path | None = None) -> dict[str, Any]:
     """The solver `refine` with its own settings, from what the file tells."""
     from napari_mepdiff.reconstruction.frame import RefineInfo
     from napari_mepdiff.reconstruction.ordinary.refine import RefineSettings
@@ -117,6 +118,9 @@ def ours(path: Path, iterations: int) -> dict[str, Any]:
     info = frames[-1].info
     assert isinstance(info, RefineInfo)
     state = problem.microscope(info)
+    if keep is not None:
+        kept(keep, path, "ours", frames[-1].volume, problem.origin[1:], state.positions)
+        state.save(keep / f"{path.stem}_microscope.h5")
     found = judged(path, frames[-1].volume, problem.origin[1:], state.positions, thickness)
     return {
         **found,
@@ -127,7 +131,7 @@ def ours(path: Path, iterations: int) -> dict[str, Any]:
     }
 
 
-def ptyrad(path: Path, iterations: int, python: str) -> dict[str, Any]:
+def ptyrad(path: Path, iterations: int, python: str, keep: Path | None = None) -> dict[str, Any]:
     """PtyRAD from the same, in its own Python."""
     import numpy as np
 
@@ -160,8 +164,18 @@ def ptyrad(path: Path, iterations: int, python: str) -> dict[str, Any]:
             phase, places, seconds = found["phase"], found["positions"], float(found["seconds"])
     # its canvas begins elsewhere; the middles of the told and the found scan agree
     origin = data.scan_positions().mean(axis=0) - places.mean(axis=0)
+    if keep is not None:
+        kept(keep, path, "ptyrad", phase, origin, places + origin)
     judgement = judged(path, phase, origin, places + origin, thickness)
     return judgement | {"seconds": round(seconds, 1)}
+
+
+def kept(folder: Path, path: Path, name: str, volume: Any, origin: Any, positions: Any) -> None:
+    """A result in a file, to look at or to judge anew."""
+    import numpy as np
+
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / f"{path.stem}_{name}.npz", volume=volume, origin=origin, positions=positions)
 
 
 def measured(path: Path) -> FourDSTEM:

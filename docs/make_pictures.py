@@ -145,6 +145,20 @@ def main() -> None:
         rate=6,
         overwrite=True,
     )
+    # the microscope: a refinement of a defocus that is told wrong
+    told = session.data.illumination().overfocus
+    session.change("preparation", overfocus=told + 20)
+    raise_dock(docks["Microscope"])
+    docks["Microscope"].values.estimate()
+    demo.until(lambda: workspace.microscopes.estimated is not None)
+    session.change("setup", solver="refine", slices=4)
+    session.change_settings("refine", iterations=8, modes=3)
+    demo.run()
+    demo.wait(1)
+    docks["Microscope"].values.table.tick("C10", "refined")
+    docks["Microscope"].positions.show_positions()
+    shot("microscope", "Microscope")
+    shot("microscope_below", "Microscope", 1.0, ("dark",))
     viewer.close()
 
 

@@ -91,6 +91,16 @@ class Desk:
         self.until(lambda: not self.workspace.jobs.running, seconds)
         QApplication.processEvents()  # and what was left for the turn after
 
+    def microscope(self):
+        """The Microscope dock in front, everything shown."""
+        dock = self.docks["Microscope"]
+        self.raise_dock(dock)
+        self.until(dock.isVisible)
+        while dock._due.isActive() or self.workspace.jobs.running:
+            self.until(lambda: not dock._due.isActive())
+            self.idle()
+        return dock
+
     def take(self, data=None, name="small.h5"):
         """The small measurement, looked through."""
         self.workspace.files.take(data if data is not None else small_data(), name)

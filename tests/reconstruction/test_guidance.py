@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_mepdiff.physics.light import light_on_canvas
 from napari_mepdiff.physics.optics import interaction_parameter
 from napari_mepdiff.reconstruction.diffusion.data_term import DataTerm, pick_stride
 from napari_mepdiff.reconstruction.diffusion.decoupled import Decoupled
@@ -70,6 +71,35 @@ def test_the_grid_takes_volumes_and_gradients_to_other_voxels_and_energies():
     )  # 4 Å waves
     again = coarse.to_problem(coarse.to_prior(wave))
     assert float((again - wave)[:, 2:-2, 2:-2].abs().max()) < 0.05
+
+
+def test_the_prior_sees_what_probes_light_up_of_an_extended_canvas():
+    problem, _ = crystal_problem(boundary="extended")
+    near = (problem.positions < 7.0).all(axis=1)
+    few = dataclasses.replace(
+        problem, positions=problem.positions[near], patterns=problem.patterns[near]
+    )
+    for voxels in ((1.6, 0.2, 0.2), (1.6, 0.25, 0.25)):
+        grid = Grid(dataclasses.replace(few, voxel_size=voxels), tiny())
+        rows, columns = grid.window
+        assert 0 <= rows.start < rows.stop < 64
+        assert (rows.stop - rows.start) * (columns.stop - columns.start) < 0.6 * 64**2
+        a, b = torch.randn(grid.shape), torch.randn(4, 64, 64)
+        there = grid.to_problem(a)
+        assert float((there * b).sum()) == pytest.approx(
+            float((a * grid.adjoint(b)).sum()), rel=1e-3, abs=1e-3
+        )
+        outside = torch.ones(64, 64, dtype=torch.bool)
+        outside[rows, columns] = False
+        assert not there[:, outside].any()
+    grid = Grid(few, tiny())
+    x = torch.randn(grid.shape)
+    torch.testing.assert_close(grid.to_prior(grid.to_problem(x)), x)
+    # nearly all electrons of every probe fall into it
+    light = light_on_canvas(few.likelihood())
+    assert float(light[grid.window].sum() / light.sum()) > 0.95
+    whole = Grid(problem, tiny())
+    assert (whole.window[0].stop - whole.window[0].start) > (rows.stop - rows.start)
 
 
 def test_voxels_that_the_prior_does_not_know_are_refused_with_what_to_do():

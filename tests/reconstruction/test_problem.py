@@ -270,3 +270,17 @@ def test_what_is_doubtful_is_kept_with_the_problem():
     assert any("divide by 7" in text for text in problem.findings)
     assert problem.provenance["findings"] == list(problem.findings)
     assert Problem.from_data(measurement()).findings == ()
+
+
+def test_refine_takes_thick_slices_of_a_thick_specimen():
+    from napari_mepdiff.measurement.dataset import Calibration
+    from napari_mepdiff.reconstruction.registry import SOLVERS
+
+    thick, thin = Calibration(thickness=78.0), Calibration(thickness=12.8)
+    refine = SOLVERS["refine"]
+    assert refine.slices(thick, None, None) == 8
+    assert refine.slices(thick, 5, None) == 5
+    assert refine.slices(thick, None, 1.6) is None
+    assert refine.slices(thin, None, None) is None
+    assert refine.slices(Calibration(), None, None) is None
+    assert SOLVERS["dps"].slices(thick, None, None) is None

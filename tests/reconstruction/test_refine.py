@@ -144,6 +144,7 @@ def measurement(tilt=(0.0, 0.0), background=0.0, source=0.0, told=60.0, shift=0.
         energy=300.0,
         boundary="extended",
         optics=wrong,
+        told=wrong,
     )
     return problem, true, volume.numpy()
 
@@ -168,6 +169,22 @@ def test_a_measurement_with_every_error_at_once_is_explained(all_wrong):
     np.testing.assert_allclose(frame.info.tilt, (3.0, -4.0), atol=1.0)
     assert 0.15 < frame.info.background < 0.45  # free voxels explain some of it
     assert beyond_affine(frame.info.positions, true) < 0.4 * beyond_affine(problem.positions, true)
+    # the defocus at the entrance surface, as the probe was told for slices of 1.6 Å
+    away = frame.info.optics.overfocus + problem.plane - 0.8 - 60.0
+    assert abs(away) < 3 * frame.info.errors["C10"] < 15.0
+    assert abs(frame.info.source_size - 0.25) < 3 * frame.info.errors["source_size"] < 0.5
+
+
+def test_errors_are_known_of_optics_whose_pixels_were_given_up():
+    """The probe is put back to what its optics make: that is no exact knowledge of them."""
+    problem, _, _ = measurement(told=66.0)
+    control = Control()
+    frame = found(problem, control, probe_start=3, positions="fixed", iterations=9)
+    if not any("the probe is what its optics make it" in note for note in control.notes):
+        pytest.fail(f"pixels were kept: {control.notes}")
+    errors = frame.info.errors
+    assert errors["C10"] >= 6.0 / 12**0.5  # somewhere within a slice of 6 Å
+    assert errors["C21a"] > 0
 
 
 def test_what_was_told_rightly_stays():
@@ -191,6 +208,10 @@ def test_a_run_that_was_interrupted_goes_on_bit_for_bit(tmp_path):
     rest = list(solve(problem, settings, checkpoint=tmp_path / "state"))
     assert [f.step for f in rest] == [5, 6, 7]
     assert np.array_equal(rest[-1].volume, whole[-1])
+    # a run that had ended tells again what it found of the microscope
+    (again,) = solve(problem, settings, checkpoint=tmp_path / "state")
+    for name, value in vars(rest[-1].info).items():
+        np.testing.assert_array_equal(getattr(again.info, name), value, err_msg=name)
 
 
 def test_tilt_and_background_are_used_by_the_next_run(all_wrong):

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..base.log import show
-from . import data, diagnose, judge, microscope, prior, run, train
+from . import automatic, data, diagnose, judge, microscope, prior, run, train
 
 app = typer.Typer(
     add_completion=False,
@@ -56,5 +56,5 @@ def _root(
         raise typer.Exit
 
 
-for _commands in (data, microscope, run, judge, diagnose, train, prior):
+for _commands in (data, automatic, microscope, run, judge, diagnose, train, prior):
     _commands.register(app)

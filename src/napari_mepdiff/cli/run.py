@@ -102,7 +102,7 @@ def reconstruct(
     overwrite: Annotated[bool, typer.Option(help="replace the output")] = False,
 ) -> None:
     """Turn 4D-STEM data into a volume. Ctrl-C keeps what there is; --resume goes on after it."""
-    _check_outputs(output, film, overwrite)
+    check_outputs(output, film, overwrite)
     from ..measurement.preparation import Preparation
     from ..session.begin import begin, settings_of, steering
     from ..session.recipe import Opening
@@ -151,7 +151,7 @@ def reconstruct(
         made_by="mepdiff reconstruct",
     )
     keep = checkpoint or (output.with_name(output.name + ".checkpoint") if resume else None)
-    _work_off(run, output, keep, every, overwrite, film)
+    work_off(run, output, keep, every, overwrite, film)
 
 
 def replay(
@@ -170,17 +170,17 @@ def replay(
     overwrite: Annotated[bool, typer.Option(help="replace the output")] = False,
 ) -> None:
     """Run a reconstruction again with every change that was made: the same volume, bit by bit."""
-    _check_outputs(output, None, overwrite)
+    check_outputs(output, None, overwrite)
     from ..session.replay import play, read_record
 
     written = read_record(record)
     for caveat in written.caveats():
         print(f"the last digits may differ: {caveat}")
     run = play(written, folder=record.resolve().parent, path=data, made_by="mepdiff replay")
-    _work_off(run, output, None, 30.0, overwrite, None)
+    work_off(run, output, None, 30.0, overwrite, None)
 
 
-def _check_outputs(output: Path, film: Path | None, overwrite: bool) -> None:
+def check_outputs(output: Path, film: Path | None, overwrite: bool) -> None:
     """What cannot be written at the end is said before the beginning."""
     free(output, overwrite)
     if film is not None:
@@ -190,7 +190,7 @@ def _check_outputs(output: Path, film: Path | None, overwrite: bool) -> None:
     format_of(output)
 
 
-def _work_off(
+def work_off(
     run: RunRecord,
     output: Path,
     checkpoint: Path | None,

@@ -23,6 +23,7 @@ def held_out(
     dose: float = 1e6,
     first: int = 0,
     seed: int = 7,
+    soft: bool = False,
 ) -> Iterator[tuple[str, FourDSTEM]]:
     """Name and measurement of crystals of a held-out part, always the same ones; along a, b, c in
     turn.
@@ -41,6 +42,8 @@ def held_out(
         e/Å².
     first : int
         Crystals of the list to leave out.
+    soft : bool
+        Recorded with abTEM's soft aperture edge, which is not told.
 
     Yields
     ------
@@ -69,7 +72,7 @@ def held_out(
     for n in range(first, first + count):
         index = 3 * n + n % 3
         truth = Volume(volumes[index].numpy(), VOXEL, energy=300)
-        fractions = diffraction(truth, positions, optics, DETECTOR)
+        fractions = diffraction(truth, positions, optics, DETECTOR, soft=soft)
         electrons = dose * STEP**2
         counts = np.random.default_rng([seed, n]).poisson(fractions * electrons)
         numbers, places = atoms[index]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PLUGIN = "napari-mepdiff"
 VIRTUAL = "virtual image"
-DOCKS = ("Data", "Reconstruct", "Guidance", "Compare", "Export")
+DOCKS = ("Data", "Microscope", "Reconstruct", "Guidance", "Compare", "Export")
 NOTHING = [(None,)]  # napari's word for: read, but there is no layer to add
 
 
@@ -238,7 +238,7 @@ def raise_dock(widget: Any) -> None:
 
 
 def open_all(viewer: napari.Viewer) -> None:
-    """All five docks."""
+    """All docks."""
     show_docks(viewer)
 
 

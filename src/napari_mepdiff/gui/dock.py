@@ -1,4 +1,4 @@
-"""Dock: what the five docks have in common."""
+"""Dock: what the docks have in common."""
 
 from __future__ import annotations
 

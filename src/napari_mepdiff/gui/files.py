@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from psygnal import Signal
+
 from .layer_data import checksum
 
 if TYPE_CHECKING:
@@ -22,10 +24,18 @@ class Files:
     ----------
     workspace : Workspace
         Whose session takes the data, and whose viewer the volumes.
+
+    Attributes
+    ----------
+    asked : str
+        The file that was last asked for, opened or not.
     """
+
+    refused = Signal(str)  # path of 4D-STEM data that could not be opened
 
     def __init__(self, workspace: Any) -> None:
         self._workspace, self._session = workspace, workspace.session
+        self.asked = ""
 
     def restore(self) -> None:
         """Open the last file again, with the layers that were exported."""
@@ -42,6 +52,7 @@ class Files:
         keep : bool
             Keep the present preparation (restoring), else it is forgotten.
         """
+        self.asked = str(path)
         if self._session.active is not None:
             self._session.message.emit(
                 "warning",
@@ -68,12 +79,14 @@ class Files:
             self.take(data, str(path), keep=keep, **options)
 
         def failed(error: BaseException) -> None:
+            self.refused.emit(str(path))
             self._session.report(error, f"{Path(path).name} was not opened")
 
         self._workspace.jobs.run("open", f"opening {Path(path).name}", work, done, failed)
 
     def take(self, data: FourDSTEM, path: str, keep: bool = False, **options: Any) -> None:
         """A measurement that is open already."""
+        self.asked = path
 
         def take() -> None:
             if keep:

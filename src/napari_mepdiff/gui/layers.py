@@ -164,6 +164,17 @@ class LayerBook:
             **options,
         )
 
+    def add_arrows(self, vectors: NDArray[Any], name: str, **options: Any) -> Any:
+        """Arrows (n, 2, 2) in Å: where each begins as (y, x), and how far it goes."""
+        return self.viewer.add_vectors(
+            vectors,
+            name=self.free_name(name),
+            units=("angstrom",) * 2,
+            axis_labels=AXES[1:],
+            vector_style="arrow",
+            **options,
+        )
+
     def add_region(self) -> Any:
         """A shapes layer in Å, ready for a rectangle."""
         layer = self.viewer.add_shapes(

@@ -12,11 +12,12 @@ from .layer_data import KEY, scan_affine
 
 if TYPE_CHECKING:
     from ..measurement.dataset import FourDSTEM
+    from ..microscope.moves import Moves
     from ..session.session import Session
     from ..specimen.volume import Volume
     from .layers import LayerBook
 
-VIRTUAL, CROSS = "virtual image", "scan position"
+VIRTUAL, CROSS, MOVES = "virtual image", "scan position", "refined positions"
 
 
 class MeasurementLayers:
@@ -106,6 +107,31 @@ class MeasurementLayers:
             metadata={KEY: {"role": CROSS}},
         )
         self.viewer.layers.selection = before
+
+    def moves_layer(self) -> Any:
+        """The layer with arrows from told to refined positions, or None."""
+        layers = self.viewer.layers
+        return next((x for x in layers if x.metadata.get(KEY, {}).get("role") == MOVES), None)
+
+    def show_moves(self, moves: Moves) -> Any:
+        """Arrows from told to refined positions, in Å; the name of the layer says how much longer
+        than the true moves they are drawn."""
+        layer, width = self.moves_layer(), 0.06 * moves.spacing
+        title = f"{MOVES} × {moves.exaggeration:g}"
+        if layer is None:
+            before = set(self.viewer.layers.selection)
+            layer = self.book.add_arrows(
+                moves.vectors, title, edge_color="#ff9f43", edge_width=width, opacity=1.0
+            )
+            self.viewer.layers.selection = before
+        else:
+            layer.data = moves.vectors
+            layer.edge_width = width
+            layer.name = title
+        layer.metadata = {
+            KEY: {"role": MOVES, "exaggeration": moves.exaggeration, "rms": moves.rms}
+        }
+        return layer
 
     def pick_on(self, layer: Any, data: FourDSTEM, picked: Callable[[int, int], Any]) -> None:
         """Clicks on the virtual image in the picture choose the scan position."""

@@ -91,7 +91,7 @@ class Panel(QWidget):
             parent = parent.parentWidget()
         if parent is not None:
             self._housed = True
-            parent.setWindowTitle(self.title)  # five tabs have to fit beside each other
+            parent.setWindowTitle(self.title)  # six tabs have to fit beside each other
         self._watch()
 
     def _watch(self) -> None:
@@ -113,6 +113,12 @@ class DataPanel(Panel):
     """4D-STEM data: open, look, calibrate, orient."""
 
     source, title = ".docks.data:DataDock", "Data"
+
+
+class MicroscopePanel(Panel):
+    """What the microscope really did."""
+
+    source, title = ".docks.microscope:MicroscopeDock", "Microscope"
 
 
 class ReconstructPanel(Panel):

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from ..measurement.preparation import Unseen
 from ..session import preferences as memory
+from ..session.microscopes import Microscopes
 from ..session.session import Session
 from .files import Files
 from .folders import usual_folder
@@ -61,6 +62,7 @@ class Workspace(QObject):
     book : LayerBook
     run_layers : RunLayers
     measurement_layers : MeasurementLayers
+    microscopes : Microscopes
     files : Files
     window : Window
     """
@@ -76,6 +78,7 @@ class Workspace(QObject):
         self.book = LayerBook(viewer)
         self.run_layers = RunLayers(self.book)
         self.measurement_layers = MeasurementLayers(self.book, self.session)
+        self.microscopes = Microscopes(self.session)
         self.files = Files(self)
         self.book.renamed.connect(self.session.layer_renamed)
         self.runner.arrived.connect(self._arrived)
@@ -106,6 +109,7 @@ class Workspace(QObject):
         self.runner.stop_watching()
         self.window.close()
         self.run_layers.close()
+        self.microscopes.close()
         self.book.close()
         self.keys.release()
         for run in self.session.runs:

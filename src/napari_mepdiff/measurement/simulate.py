@@ -147,6 +147,7 @@ def diffraction(
     optics: Optics,
     detector: int,
     geometry: Literal["paper", "extended"] = "paper",
+    soft: bool = False,
 ) -> NDArray[np.float64]:
     """Noise-free patterns of a phase volume by abTEM, as fractions of the incident beam.
 
@@ -164,6 +165,8 @@ def diffraction(
         Paper: the volume is tiled into the window. Extended: the volume is put into a box of a
         whole multiple of the window and the finer patterns are sampled at the detector's pixels,
         which is what a detector does.
+    soft : bool
+        abTEM's soft aperture edge, one angular pixel wide.
 
     Returns
     -------
@@ -186,6 +189,7 @@ def diffraction(
         potential_of(phase, pixel, dz, interaction_parameter(optics.energy)),
         positions + np.array(offset) * pixel,
         optics,
+        soft=soft,
         side=side,
         pixel=pixel,
         detector=detector,

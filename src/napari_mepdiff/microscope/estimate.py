@@ -19,6 +19,7 @@ from .orientation_table import Misfit, Orientation, orientation_table, thick_sid
 from .parallax import Parallax, parallax
 from .values import Value, agreement
 
+DOUBTFUL = 0.7  # rest of curl from which on shifts of images, too, tell of crystal, not of lens
 Sign = Literal["known", "likely", "unknown"]
 
 
@@ -159,7 +160,11 @@ def estimate(
                 shifts = shifts.other
             notes[-1] = "the sign of the defocus is that of the lower misfit"
     part(0.9, 1.0)(1.0)
-    values = (*_disk(data, disk), *_counts(data, counts, seen), *_lens(known, shifts, sign))
+    values = (
+        *_disk(data, disk),
+        *_counts(data, counts, seen),
+        *_lens(known, shifts, sign, _rest_of_curl(orientations)),
+    )
     return Estimate(values, disk, counts, shifts, orientations, tuple(notes), sign)
 
 
@@ -244,7 +249,11 @@ def _counts(data: FourDSTEM, counts: Counts, seen: Summary) -> Iterator[Value]:
         yield Value("dose", "e/Å²", dose, error / n * dose, c.dose, said)
 
 
-def _lens(data: FourDSTEM, p: Parallax | None, sign: Sign) -> Iterator[Value]:
+def _rest_of_curl(orientations: tuple[Orientation, ...]) -> float | None:
+    return orientations[0].curl if orientations else None
+
+
+def _lens(data: FourDSTEM, p: Parallax | None, sign: Sign, curl: float | None) -> Iterator[Value]:
     c, o = data.calibration, data.optics
     if p is None:
         yield Value("scan rotation", "°", None, None, c.rotation, "see the notes")
@@ -255,6 +264,8 @@ def _lens(data: FourDSTEM, p: Parallax | None, sign: Sign) -> Iterator[Value]:
     pair = "" if sign == "known" else f"; or {p.other.angle:.1f}° with {-p.C10:+.4g} Å"
     off = abs((p.angle - c.rotation + 180) % 360 - 180)
     said = "agrees" if off < max(3 * p.angle_error, 1) else "0 or another was told"
+    if curl is not None and curl > DOUBTFUL:
+        said = "doubtful: the deflection of the patterns has as much curl at any rotation"
     swap = ", detector axes swapped" if p.transpose else ""
     yield Value("scan rotation", "°", p.angle, p.angle_error, c.rotation, said + swap + pair)
     word = "overfocus" if value > 0 else "underfocus"

@@ -16,6 +16,7 @@ from .aperture import edge_amplitude
 from .illumination import PARAMETERS, Illumination
 from .optics import Optics, aberration_phase, frequencies
 
+_HIGHEST = 4  # order of the aberrations beyond, by which those fitted are judged
 _ROUNDS = 8  # of the phase fit; 3 do for a good start
 
 
@@ -30,8 +31,9 @@ class OpticsFit:
     source_size, focal_spread : float
         rms, Å; as given where they were not fitted.
     uncertainties : dict
-        Standard deviation of each fitted parameter from the scatter of the fit, in its unit. They
-        do not hold what the model leaves out.
+        Standard deviation of each fitted parameter in its unit, from the scatter of the fit and
+        from aberrations beyond those that were fitted: what a refinement leaves wrong is as large
+        in the low orders, which the fit takes for the lens, as in the high ones, where it shows.
     residual : float
         rms of the phase that the aberrations do not explain, rad, over the aperture of the
         strongest mode.
@@ -203,6 +205,10 @@ def _fit_phase(
         found += step
         if float(step.abs().max()) < 1e-8:
             break
+    beyond = _beyond(names, optics.wavelength, ky, kx)[:, inside]
+    covariance = covariance + _systematic(
+        basis[:, inside], beyond, -left[inside].angle(), left[inside].abs().square()
+    )
     value, error = found / scale, covariance.diagonal().sqrt() / scale
     now = optics.cartesian
     fitted = optics.with_cartesian(
@@ -210,6 +216,22 @@ def _fit_phase(
     )
     uncertainties = {n: float(e) for n, e in zip(names, error, strict=False)}
     return fitted, (float(value[-3]), float(value[-2])), uncertainties, residual
+
+
+def _beyond(names: Sequence[str], wavelength: float, ky: Tensor, kx: Tensor) -> Tensor:
+    """Aberrations up to the fourth order that were not fitted, (B, Ky, Kx), DC in the middle."""
+    others = [n for n in CARTESIAN if n not in names and int(n[1]) <= _HIGHEST]
+    return torch.fft.fftshift(aberration_basis(others, wavelength, ky, kx), dim=(-2, -1))
+
+
+def _systematic(rows: Tensor, beyond: Tensor, left: Tensor, weight: Tensor) -> Tensor:
+    """Covariance of the fit by rows if each independent shape that they can form is wrong by as
+    much as those beyond them are."""
+    root = (weight / weight.sum()).sqrt()
+    shapes, _ = torch.linalg.qr((torch.cat([rows, beyond]) * root).T)
+    # each column is one more shape than those before it, of 1 rad rms
+    size = (shapes[:, len(rows) :].T @ (left * root)).square().mean()
+    return torch.linalg.inv((rows * root) @ (rows * root).T) * size
 
 
 def _robust(rows: Tensor, right: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, float]:

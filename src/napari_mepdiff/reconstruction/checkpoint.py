@@ -15,7 +15,7 @@ import numpy as np
 
 from ..base.files import atomic
 from .change import Change
-from .frame import Frame
+from .frame import Frame, RefineInfo
 from .problem import Problem
 from .run import KEPT, Run, State
 from .settings import SolverSettings
@@ -122,6 +122,7 @@ def state_of(run: Run[Any], frame: Frame, identity: str) -> State:
         "total": frame.total,
         "changes": json.dumps([c.as_json() for c in run.control.changes]),
         "live": run.settings.model_dump_json(),
+        "refined": frame.info.state() if isinstance(frame.info, RefineInfo) else None,
     }
 
 

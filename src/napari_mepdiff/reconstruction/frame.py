@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +77,8 @@ class RefineInfo(StepInfo):
         rms for each axis, Å, likewise.
     errors : dict
         One standard deviation of aberrations and source size, Å.
+    moved : float or None
+        How far positions are from where the run began, rms, Å.
     """
 
     held_out: float | None = None
@@ -84,8 +87,30 @@ class RefineInfo(StepInfo):
     optics: Optics | None = None
     source_size: float | None = None
     errors: dict[str, float] = field(default_factory=dict)
+    moved: float | None = None
     probe: NDArray[np.complex64] = field(default_factory=lambda: np.zeros((0, 0, 0), np.complex64))
     positions: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
+
+    def numbers(self) -> dict[str, float | int | str]:
+        """With C10 in Å, and the tilt in mrad along y and x."""
+        out = {**super().numbers(), "tilt y": self.tilt[0], "tilt x": self.tilt[1]}
+        return out if self.optics is None else {**out, "C10": self.optics.overfocus}
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint: tensors and plain values only."""
+        import torch
+
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain |= {n: torch.from_numpy(plain[n].copy()) for n in ("probe", "positions")}
+        return plain | {"optics": None if self.optics is None else self.optics.model_dump_json()}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> RefineInfo:
+        """The inverse of :meth:`state`."""
+        optics = state["optics"]
+        arrays = {n: state[n].numpy() for n in ("probe", "positions")}
+        found = None if optics is None else Optics.model_validate_json(optics)
+        return cls(**{**state, **arrays, "tilt": tuple(state["tilt"]), "optics": found})
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,20 @@ import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .checkpoint import Checkpoint, identity, load_checkpoint
 from .control import Control, Interrupted
-from .frame import DescentInfo, Frame
+from .frame import DescentInfo, Frame, RefineInfo, StepInfo
 from .problem import Problem
 from .run import Run, SolverError, State
 from .settings import SolverSettings
+
+if TYPE_CHECKING:
+    from ..measurement.dataset import Calibration
 
 __all__ = ["DEFAULT", "SOLVERS", "Solver", "SolverError", "solve", "solver_of"]
 
@@ -39,6 +42,8 @@ class Solver:
         Whether it can begin from a given volume.
     every_pixel : str
         Why it cannot evaluate every second detector pixel only; empty where it can.
+    usual_slice : float or None
+        Å of a slice of a specimen whose thickness is told; None: that of the shipped prior.
     """
 
     title: str
@@ -49,6 +54,19 @@ class Solver:
     can_go_back: bool = False
     takes_start: bool = True
     every_pixel: str = ""
+    usual_slice: float | None = None
+
+    def slices(
+        self, calibration: Calibration, slices: int | None, slice_thickness: Any
+    ) -> int | None:
+        """How many slices there are where neither number nor thickness was asked for.
+
+        None where :func:`~.assumptions.slicing` says it for all solvers.
+        """
+        known = calibration.thickness
+        if slices is not None or slice_thickness is not None or self.usual_slice is None:
+            return slices
+        return round(known / self.usual_slice) if known and known > 2 * self.usual_slice else None
 
     def settings_type(self) -> type[SolverSettings]:
         """The settings model of this solver."""
@@ -123,6 +141,7 @@ SOLVERS: dict[str, Solver] = {
         "refine",
         "RefineSettings",
         every_pixel="the probe is refined in its whole window, of which they would show one half",
+        usual_slice=10.0,  # free voxels tell no thinner ones apart, and each costs as much
     ),
 }
 
@@ -230,6 +249,7 @@ def solve(
             else:
                 keeper.fall_back(run)
     if last is None and state is not None:
+        refined = state.get("refined")
         yield Frame(
             int(state["step"]),
             int(state["total"]),
@@ -237,6 +257,7 @@ def solve(
             float(state["loss"]),
             None,
             float(state["seconds"]),
+            StepInfo() if refined is None else RefineInfo.from_state(refined),
         )
 
 

@@ -148,7 +148,7 @@ def begin(
         opening=Opening.of(raw, opening.path, **options),
         preparation=preparation,
         solver=solver,
-        slices=slices,
+        slices=SOLVERS[solver].slices(data.calibration, slices, slice_thickness),
         slice_thickness=slice_thickness,
         together=together,
         modes=modes,

@@ -234,9 +234,18 @@ class Session(Choosing):
             microscope=Attached.of(setup.microscope) if setup.microscope else None,
             **_geometry(setup),
         )
+        recipe = recipe.model_copy(update={"slices": self.slices()})
         return RunRecord(
             self.next_number(), recipe, settings, self.data, start=start, frames=self.new_frames()
         )
+
+    def slices(self) -> int | None:
+        """Slices that were chosen, or that the solver takes of this specimen; None: as usual."""
+        setup = self.choices.setup
+        if self.data is None:
+            return setup.slices
+        entry = SOLVERS[setup.solver]
+        return entry.slices(self.data.calibration, setup.slices, setup.slice_thickness)
 
     def restored_run(self, record: Record, start: NDArray[Any] | None) -> RunRecord:
         """A run with exactly the settings of a record, on the measurement that is open.

@@ -60,6 +60,7 @@ class DataDock(Dock):
         self.listen(self.session.measurement_changed, self._measured)
         self.listen(self.session.summary_changed, self._looked)
         self.listen(self.session.choices_changed, self._chosen)
+        self.listen(self.workspace.files.refused, self._refused)
         self._measured(self.session.data)
         if self.session.summary is not None:
             self._looked()
@@ -138,11 +139,13 @@ class DataDock(Dock):
                 f"the scan shape is two numbers, like 128 × 128; got {self.scan_shape.text()!r}",
             )
             return
-        path = self.session.path or self._asked
+        path = self.workspace.files.asked or self.session.path
         if path:
             self.workspace.files.open(path, scan_shape=(ny, nx))
 
-    _asked = ""
+    def _refused(self, _path: str) -> None:
+        """A list of patterns is refused until its scan shape is said, whatever else is open."""
+        self.scan_shape.show()
 
     def dragEnterEvent(self, event: Any) -> None:
         """A file is brought."""
@@ -151,9 +154,8 @@ class DataDock(Dock):
 
     def dropEvent(self, event: Any) -> None:
         """Open it."""
-        self._asked = event.mimeData().urls()[0].toLocalFile()
         event.acceptProposedAction()
-        self.workspace.files.open(self._asked)
+        self.workspace.files.open(event.mimeData().urls()[0].toLocalFile())
 
     def _measured(self, data: FourDSTEM | None) -> None:
         there = data is not None

@@ -82,7 +82,7 @@ class EstimateLine(QObject):
 
             problem = Problem.from_data(
                 data,
-                slices=setup.slices,
+                slices=session.slices(),
                 slice_thickness=setup.slice_thickness,
                 together=setup.together,
                 modes=setup.modes,

@@ -139,7 +139,7 @@ class SetupSection(Section):
         """Number and thickness in Å of the slices that a run would have."""
         data, setup = self.session.data, self.session.choices.setup
         calibration = Calibration() if data is None else data.calibration
-        each = slicing(calibration, setup.slices, setup.slice_thickness)
+        each = slicing(calibration, self.session.slices(), setup.slice_thickness)
         return len(each), each[0]
 
     def _show_canvas(self) -> None:

@@ -248,6 +248,15 @@ def button(
     return out
 
 
+def allow(widget: QWidget, reason: str) -> None:
+    """Let a widget act, or grey it out with the reason why not as the first line of its tip."""
+    if widget.property("tip") is None:
+        widget.setProperty("tip", widget.toolTip())
+    own = str(widget.property("tip"))
+    widget.setEnabled(not reason)
+    widget.setToolTip(f"Not now: {reason}\n\n{own}" if reason else own)
+
+
 def row(*widgets: QWidget, stretch: bool = False) -> QWidget:
     """Widgets beside each other."""
     out = QWidget()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
+from ...physics.illumination import Illumination
 from ...physics.optics import Optics
 from ...physics.probe_fit import fit_optics
 from .probe_block import ABERRATIONS
@@ -37,6 +39,31 @@ class Reading:
             return self
         focus = self.optics.overfocus - depth
         return replace(self, optics=self.optics.model_copy(update={"overfocus": focus}))
+
+    def beside(self, other: Illumination | None, slice_thickness: float) -> Reading:
+        """With errors that also hold what the data leave open.
+
+        Probe and volume can make up for each other: what the aberrations were while only they were
+        free, and what the pixels show at the end, explain the data nearly alike. How far the two
+        are apart counts as one standard deviation. Where within its first slice a specimen begins
+        is not seen either, and moves the defocus.
+
+        Parameters
+        ----------
+        other : Illumination or None
+            As its parameters were found alone, at the same plane.
+        slice_thickness : float
+            Å.
+        """
+        errors = dict(self.errors)
+        if self.optics is not None and other is not None:
+            ours = {**self.optics.cartesian, "source_size": self.source_size or 0.0}
+            for name in errors:
+                if name in ours:
+                    errors[name] = math.hypot(errors[name], ours[name] - other.value(name))
+        if "C10" in errors:
+            errors["C10"] = math.hypot(errors["C10"], slice_thickness / math.sqrt(12))
+        return replace(self, errors=errors)
 
 
 def read_probe(probe: Tensor, near: Optics, pixel_size: tuple[float, float]) -> Reading:

@@ -77,6 +77,7 @@ class Refinement:
         self.step, self.told = 0, False
         self.off: set[str] = set()
         self.fitted_probe = self.told_probe if self.optics is None else self.pixels.probe
+        self.given_up: Tensor | None = None  # pixels that were put back: how well optics are known
         if run.state is not None:
             self._load(run.state)
 
@@ -262,6 +263,8 @@ class Refinement:
         if self._better(self.judged(), now):
             self.off.add(name)
             self._say(verdict, now)
+            if name == "pixels":
+                self.given_up = self.pixels.probe.clone()
             self.pixels.probe = other.clone()
         self.like.set_probe(self.pixels.probe)
 
@@ -283,24 +286,32 @@ class Refinement:
 
     def _info(self) -> RefineInfo:
         probe = ordered(self.pixels.probe).cpu()
-        told = self.run.problem.told
-        read = Reading()
-        if told is not None:
-            near = told if self.optics is None else self.optics.light.optics
-            size = self.run.problem.voxel_size
-            deeper = self.run.problem.plane - DEFAULT_THICKNESS / 2
-            read = read_probe(probe, near, (size[1], size[2])).at_entrance(deeper)
+        read = self._read(probe)
+        # of a probe that its optics made, only pixels beside it say how well they are known
+        errors = read.errors if self.pixels.velocity.abs().any() else {}
+        if self.given_up is not None:
+            errors = self._read(ordered(self.given_up).cpu()).errors
         return RefineInfo(
             optics=read.optics,
             source_size=read.source_size,
-            # of a probe that its optics made, the fit says nothing of how well they are known
-            errors=read.errors if self.pixels.velocity.abs().any() else {},
+            errors=errors,
             probe=probe.numpy(),
             positions=self.like.positions.numpy().copy(),
             held_out=self.judged(),
             tilt=self.like.tilt,
             background=self.like.detector.background,
+            moved=float((self.like.positions - self.positions.home).square().sum(1).mean().sqrt()),
         )
+
+    def _read(self, probe: Tensor) -> Reading:
+        problem = self.run.problem
+        if problem.told is None:
+            return Reading()
+        near = problem.told if self.optics is None else self.optics.light.optics
+        alone = None if self.optics is None or "optics" in self.off else self.optics.light
+        size, thick = problem.voxel_size, 2 * problem.plane
+        read = read_probe(probe, near, (size[1], size[2])).beside(alone, thick)
+        return read.at_entrance(problem.plane - DEFAULT_THICKNESS / 2)
 
     # ---- state -------------------------------------------------------------------------------
     def _parts(self) -> dict[str, Any]:
@@ -312,6 +323,7 @@ class Refinement:
         own = {f"{p}.{k}": v for p, part in self._parts().items() for k, v in part.state().items()}
         mine: dict[str, Any] = {"tilt": self.like.tilt}
         mine |= {"told": self.told, "off": sorted(self.off), "fitted": self.fitted_probe}
+        mine["given_up"] = self.given_up
         return {**own, **mine, "x": self.volume.x, "rng": pack(self.rng)}
 
     def _load(self, state: dict[str, Any]) -> None:
@@ -319,6 +331,7 @@ class Refinement:
             part.load({k.split(".")[1]: v for k, v in state.items() if k.startswith(name + ".")})
         self.step, self.told = int(state["step"]), bool(state["told"])
         self.off, self.fitted_probe = set(state["off"]), state["fitted"].to(self.like.probe)
+        self.given_up = state.get("given_up")
         self.rng.bit_generator.state = unpack(state["rng"])
         self.like.set_probe(self.pixels.probe)
         self.like.set_gaps(tilt=state["tilt"])
