@@ -71,6 +71,11 @@ class Occupancy:
         kV.
     chains : int
     seed : int
+
+    Attributes
+    ----------
+    excess : float
+        Misfit over shot noise that free voxels left: what is above 1 is not of the specimen.
     """
 
     def __init__(
@@ -103,7 +108,7 @@ class Occupancy:
             self.states.copy()
         )  # (chains, D, C): averages over the last sweeps of each chain
         self.odds: NDArray[np.float64] | None = None  # (chains, D, C)
-        self.draws = 0
+        self.draws, self.excess = 0, 1.0
         flat = self.images.reshape(len(self.count), -1)
         gram = (flat @ flat.T).double()
         self._gram = gram + 1e-2 * gram.diagonal().median() * torch.eye(
@@ -169,10 +174,13 @@ class Occupancy:
         weight: float = 1.0,
         poll: Callable[[], None] | None = None,
         say: Callable[[str], None] = lambda text: None,
+        expected: float = 0.0,
     ) -> None:
         """Move atoms under the misfit, expanded anew around each mean.
 
-        The Fisher matrix, which changes slowly, is made once.
+        The Fisher matrix, which changes slowly, is made once. A model of the microscope that is
+        wrong counts as noise of that size: temperatures are multiplied by the misfit over shot
+        noise that free voxels left, or by that of the atoms where these explain the data better.
 
         Parameters
         ----------
@@ -184,12 +192,15 @@ class Occupancy:
             Asked at least every second or so; what it raises ends the sampling half done.
         say : callable, optional
             Told what is being done.
+        expected : float
+            Misfit of all positions by shot noise alone, nats; 0 where it is not known.
         """
         ladder = temperatures(part) / weight
         say("moving atoms between slices: what the data say of each")
         matrix = self._fisher(poll)
         for chord in range(CHORDS):
-            _, gradient = self.likelihood(self.volume(self.mean))
+            loss, gradient = self.likelihood(self.volume(self.mean))
+            wide = max(1.0, min(self.excess, loss / expected)) if expected else 1.0
             slope = torch.einsum("syx,cyx->sc", gradient, self.images).double().cpu().numpy()
             expanded = self.mean
             for rung, temperature in enumerate(ladder, chord * len(ladder) + 1):
@@ -200,7 +211,7 @@ class Occupancy:
                     expanded,
                     self.states,
                     self.species.column,
-                    float(temperature),
+                    float(temperature) * wide,
                     odds=self.odds,
                     burn=BURN,
                     sweeps=SWEEPS,
@@ -267,6 +278,7 @@ class Occupancy:
             "draws": self.draws,
             "odds": None if self.odds is None else torch.from_numpy(self.odds.copy()),
             "seed": self.seed,
+            "excess": self.excess,
         }
 
     @classmethod
@@ -297,7 +309,7 @@ class Occupancy:
             state[k].numpy().copy() for k in ("mean", "means", "states")
         )
         out.odds = None if state["odds"] is None else state["odds"].numpy().copy()
-        out.draws = int(state["draws"])
+        out.draws, out.excess = int(state["draws"]), float(state.get("excess", 1.0))
         return out
 
 

@@ -55,7 +55,8 @@ def move_atoms(posterior: Posterior, occupancy: Occupancy, part: float) -> None:
     """
     control = posterior.run.control
     weight = max(posterior.run.settings.weight, 1e-6)
-    occupancy.settle(part, weight, posterior.poll, control.say)
+    expected = posterior.term.nats * posterior.term.count
+    occupancy.settle(part, weight, posterior.poll, control.say, expected)
 
 
 def atoms_and_samples(posterior: Posterior, occupancy: Occupancy, x: Tensor) -> Tensor:

@@ -61,6 +61,7 @@ def _fresh(run: Run[DPSSettings]) -> Beginning:
         )
     posterior = Posterior(run, kind)
     known: Tensor | None = None
+    excess = 1.0
     conditioned = s.condition != "none" and kind != "paper"
     if run.start is not None:
         known = run.start.to(posterior.device, torch.float32)
@@ -73,6 +74,7 @@ def _fresh(run: Run[DPSSettings]) -> Beginning:
         control.say("ordinary solution")
         for frame in ordinary_solution(run, posterior.stride):
             known = torch.from_numpy(frame.volume).to(posterior.device)
+            excess = frame.loss
             yield frame
         if control.stopped:
             return None
@@ -81,6 +83,7 @@ def _fresh(run: Run[DPSSettings]) -> Beginning:
         assert known is not None
         try:
             occupancy = find_atoms(posterior, known)
+            occupancy.excess = max(1.0, excess)
         except (TooManyAtoms, ValueError) as error:
             if s.guidance == "atoms":
                 raise
