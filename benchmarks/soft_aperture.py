@@ -69,7 +69,7 @@ def probes(data: Any, steps: int, iterations: int) -> dict[str, Any]:
         ).as_dict()
         found[name] = {
             "ssim": round(scores["ssim"], 4),
-            "atoms_in_slice": scores["atoms_in_slice"],
+            "atoms_in_slice": round(float(scores["atoms_in_slice"]), 3),
             "misfit": round(frame.loss, 3),
             "seconds": round(time.perf_counter() - begin, 1),
         }
