@@ -1,13 +1,13 @@
-"""Measurements with honest errors: ours and PtyRAD's reconstruction of the same data, judged.
+"""Measurements with honest errors: ours, PtyRAD's and LSQ-ML's volume of the same data, judged.
 
-    python benchmarks/experiment.py [--files A.h5 B.h5 | --draw 6 --folder DIR]
-                                    [--ptyrad PYTHON] [--iterations 30] [--json FILE]
+    python benchmarks/experiment.py [--files A.h5 B.h5 | --draw 6 --folder DIR] [--iterations 20]
+                                    [--ptyrad PYTHON] [--lsqml PYTHON] [--json FILE]
 
 The measurements are made by abTEM with an instrument drawn at random (``mepdiff simulate
 --errors``), or taken from files that it wrote. Solvers see what was told; the truth judges: depth
 sum within the scanned field after the best affine map, positions beyond one. PtyRAD runs in the
 Python that ``--ptyrad`` names, with its own template's settings, three modes and non-negative
-phase.
+phase; LSQ-ML is Pty-chi's, in the Python that ``--lsqml`` names, with as many modes.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from napari_mepdiff.measurement.dataset import FourDSTEM
 
 MODES = 3
+ALIKE = 0.1  # weight of Pty-chi's multislice regularisation
 
 
 def main() -> None:
@@ -37,7 +38,10 @@ def main() -> None:
     parser.add_argument("--draw", type=int, default=0, help="measurements to simulate")
     parser.add_argument("--folder", type=Path, help="where drawn measurements are kept")
     parser.add_argument("--ptyrad", help="a Python with PtyRAD 1.0 whose solver runs")
+    parser.add_argument("--lsqml", help="a Python with Pty-chi 2")
+    parser.add_argument("--no-ours", action="store_true", help="leave our solver out")
     parser.add_argument("--iterations", type=int, default=20, help="passes of our solver")
+    parser.add_argument("--lsqml-iterations", type=int, default=30, help="of LSQ-ML")
     parser.add_argument("--ptyrad-iterations", type=int, default=30, help="of PtyRAD's")
     parser.add_argument("--keep", type=Path, help="folder for volumes and refined microscopes")
     args = output.parse(parser)
@@ -47,11 +51,15 @@ def main() -> None:
         parser.error("name measurements (--files), or draw some (--draw 6)")
     rows = []
     for path in files:
-        row = {"measurement": path.name, "ours": ours(path, args.iterations, args.keep)}
+        row: dict[str, Any] = {"measurement": path.name}
+        if not args.no_ours:
+            row["ours"] = ours(path, args.iterations, args.keep)
         if args.ptyrad:
             row["ptyrad"] = ptyrad(path, args.ptyrad_iterations, args.ptyrad, args.keep)
         rows.append(row)
-        for name in ("ours", "ptyrad"):
+        if args.lsqml:
+            row["lsqml"] = lsqml(path, args.lsqml_iterations, args.lsqml, args.keep)
+        for name in ("ours", "ptyrad", "lsqml"):
             if name in row:
                 print(f"{path.name:24s} {name:7s}", row[name], flush=True)
     output.write(rows, args.json)
@@ -166,6 +174,45 @@ def ptyrad(path: Path, iterations: int, python: str, keep: Path | None = None) -
     origin = data.scan_positions().mean(axis=0) - places.mean(axis=0)
     if keep is not None:
         kept(keep, path, "ptyrad", phase, origin, places + origin)
+    judgement = judged(path, phase, origin, places + origin, thickness)
+    return judgement | {"seconds": round(seconds, 1)}
+
+
+def lsqml(path: Path, iterations: int, python: str, keep: Path | None = None) -> dict[str, Any]:
+    """LSQ-ML of Pty-chi from the same, in its own Python."""
+    import numpy as np
+
+    from napari_mepdiff.physics.optics import wavelength
+    from napari_mepdiff.reconstruction.ordinary.probe_block import with_modes
+    from napari_mepdiff.reconstruction.problem import Problem
+
+    data = measured(path)
+    slices, thickness = told(data)
+    problem = Problem.from_data(data, slices=slices, slice_thickness=thickness, margin=1.0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        np.save(folder / "patterns.npy", np.asarray(problem.patterns, np.float32))
+        np.save(folder / "probe.npy", with_modes(problem.probe, MODES).numpy())
+        np.save(folder / "places.npy", problem.positions / np.array(problem.voxel_size[1:]))
+        asked = {
+            "wavelength": wavelength(problem.energy),
+            "pixel_size": problem.voxel_size[1],
+            "slices": slices,
+            "slice_thickness": thickness,
+            "iterations": iterations,
+            "canvas": problem.shape[1:],
+            "alike": ALIKE,
+        }
+        (folder / "asked.json").write_text(json.dumps(asked))
+        script = Path(__file__).with_name("experiment_lsqml.py")
+        done = subprocess.run([python, str(script), name], capture_output=True, text=True)
+        if done.returncode:
+            return {"failed": done.stderr[-400:]}
+        with np.load(folder / "found.npz") as found:
+            phase, places, seconds = found["phase"], found["positions"], float(found["seconds"])
+    origin = np.array(problem.origin[1:])
+    if keep is not None:
+        kept(keep, path, "lsqml", phase, origin, places + origin)
     judgement = judged(path, phase, origin, places + origin, thickness)
     return judgement | {"seconds": round(seconds, 1)}
 

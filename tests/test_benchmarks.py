@@ -14,7 +14,10 @@ import pytest
 from .conftest import ROOT
 
 FILES = sorted(p for p in (ROOT / "benchmarks").glob("*.py") if p.stem != "__init__")
-NOT_COMMANDS = ("output", "dps_report", "recording", "experiment_judge", "experiment_ptyrad")
+NOT_COMMANDS = (
+    "output", "dps_report", "recording", "experiment_judge", "experiment_ptyrad",
+    "experiment_lsqml",
+)  # fmt: skip
 COMMANDS = [p.stem for p in FILES if p.stem not in NOT_COMMANDS]
 
 

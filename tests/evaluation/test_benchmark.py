@@ -16,11 +16,11 @@ from ..needs import needs
 def test_held_out_measurements_are_always_the_same_and_at_shot_noise(monkeypatch):
     made, original = [], simulate.diffraction
 
-    def diffraction(*given):
-        made.append(original(*given))
+    def diffraction(*given, **named):
+        made.append(original(*given, **named))
         return made[-1]
 
-    def elsewhere(*_):  # the same on a processor with other last digits
+    def elsewhere(*_, **__):  # the same on a processor with other last digits
         digits = np.random.default_rng(0).normal(size=made[0].shape)
         return made[0] * (1 + 1e-6 * digits)
 
@@ -39,7 +39,7 @@ def test_held_out_measurements_are_always_the_same_and_at_shot_noise(monkeypatch
     assert there == pytest.approx(here, rel=1e-3)  # 1e-4 was seen
     positions = data.truth_atoms["positions"]
     assert ((positions >= 0) & (positions < 12.8)).all()
-    monkeypatch.setattr(simulate, "diffraction", lambda *_: made[-1])  # the same at any dose
+    monkeypatch.setattr(simulate, "diffraction", lambda *_, **__: made[-1])  # the same at any dose
     low = next(held_out(1, first=2, dose=1e3))[1]
     assert low.patterns().sum() == pytest.approx(data.patterns().sum() / 1000, rel=0.05)
 

@@ -265,6 +265,7 @@ def test_estimates_come_with_the_click_of_a_button(desk):
     desk.idle()
     found = desk.workspace.microscopes.estimated["semi-angle"]
     table = dock.values.table
+    desk.until(lambda: table.text("semi-angle", 2) != "")
     assert float(table.text("semi-angle", 2).split("±")[0]) == pytest.approx(found.value, abs=0.05)
     table.tick("semi-angle", "estimated")
     desk.click(dock.values.take_button)

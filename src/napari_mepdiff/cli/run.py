@@ -300,7 +300,7 @@ class _Teller:
             f"{state}step {outcome.steps} of {outcome.planned}, misfit {outcome.loss:.4f} × shot "
             f"noise, {outcome.seconds:.1f} s → {files}"
         )
+        if outcome.verdict:
+            print(f"warning: {outcome.verdict}")
         if run.diagnosis is not None:
             print_end(run)
-        elif outcome.verdict:
-            print(f"warning: {outcome.verdict}")
