@@ -146,36 +146,27 @@ def ptyrad(path: Path, iterations: int, python: str, keep: Path | None = None) -
     data = measured(path)
     slices, thickness = told(data)
     optics = data.illumination()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        np.save(folder / "patterns.npy", data.counts(8 << 30).astype(np.float32))
-        asked = {
-            "energy": optics.energy,
-            "semi_angle": optics.semi_angle,
-            "overfocus": optics.overfocus,
-            "C30": optics.C30,
-            "pixels": data.detector_shape[0],
-            "pixel_size": data.real_pixel[0],
-            "scan": data.scan_shape,
-            "step": data.calibration.scan_step[0],  # type: ignore[index]
-            "modes": MODES,
-            "slices": slices,
-            "slice_thickness": thickness,
-            "iterations": iterations,
-        }
-        (folder / "asked.json").write_text(json.dumps(asked))
-        script = Path(__file__).with_name("experiment_ptyrad.py")
-        done = subprocess.run([python, str(script), name], capture_output=True, text=True)
-        if done.returncode:
-            return {"failed": done.stderr[-400:]}
-        with np.load(folder / "found.npz") as found:
-            phase, places, seconds = found["phase"], found["positions"], float(found["seconds"])
+    given = {"patterns": data.counts(8 << 30).astype(np.float32)}
+    asked = {
+        "energy": optics.energy,
+        "semi_angle": optics.semi_angle,
+        "overfocus": optics.overfocus,
+        "C30": optics.C30,
+        "pixels": data.detector_shape[0],
+        "pixel_size": data.real_pixel[0],
+        "scan": data.scan_shape,
+        "step": data.calibration.scan_step[0],  # type: ignore[index]
+        "modes": MODES,
+        "slices": slices,
+        "slice_thickness": thickness,
+        "iterations": iterations,
+    }
+    found = elsewhere(python, "ptyrad", given, asked)
+    if "failed" in found:
+        return found
     # its canvas begins elsewhere; the middles of the told and the found scan agree
-    origin = data.scan_positions().mean(axis=0) - places.mean(axis=0)
-    if keep is not None:
-        kept(keep, path, "ptyrad", phase, origin, places + origin)
-    judgement = judged(path, phase, origin, places + origin, thickness)
-    return judgement | {"seconds": round(seconds, 1)}
+    origin = data.scan_positions().mean(axis=0) - found["positions"].mean(axis=0)
+    return weighed(path, "ptyrad", found, origin, thickness, keep)
 
 
 def lsqml(path: Path, iterations: int, python: str, keep: Path | None = None) -> dict[str, Any]:
@@ -189,32 +180,54 @@ def lsqml(path: Path, iterations: int, python: str, keep: Path | None = None) ->
     data = measured(path)
     slices, thickness = told(data)
     problem = Problem.from_data(data, slices=slices, slice_thickness=thickness, margin=1.0)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        np.save(folder / "patterns.npy", np.asarray(problem.patterns, np.float32))
-        np.save(folder / "probe.npy", with_modes(problem.probe, MODES).numpy())
-        np.save(folder / "places.npy", problem.positions / np.array(problem.voxel_size[1:]))
-        asked = {
-            "wavelength": wavelength(problem.energy),
-            "pixel_size": problem.voxel_size[1],
-            "slices": slices,
-            "slice_thickness": thickness,
-            "iterations": iterations,
-            "canvas": problem.shape[1:],
-            "alike": ALIKE,
-        }
+    given = {
+        "patterns": np.asarray(problem.patterns, np.float32),
+        "probe": with_modes(problem.probe, MODES).numpy(),
+        "places": problem.positions / np.array(problem.voxel_size[1:]),
+    }
+    asked = {
+        "wavelength": wavelength(problem.energy),
+        "pixel_size": problem.voxel_size[1],
+        "slices": slices,
+        "slice_thickness": thickness,
+        "iterations": iterations,
+        "canvas": problem.shape[1:],
+        "alike": ALIKE,
+    }
+    found = elsewhere(python, "lsqml", given, asked)
+    if "failed" in found:
+        return found
+    return weighed(path, "lsqml", found, np.array(problem.origin[1:]), thickness, keep)
+
+
+def elsewhere(
+    python: str, name: str, given: dict[str, Any], asked: dict[str, Any]
+) -> dict[str, Any]:
+    """What ``experiment_NAME.py`` found in another Python, or why it failed."""
+    import numpy as np
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        for array, values in given.items():
+            np.save(folder / f"{array}.npy", values)
         (folder / "asked.json").write_text(json.dumps(asked))
-        script = Path(__file__).with_name("experiment_lsqml.py")
-        done = subprocess.run([python, str(script), name], capture_output=True, text=True)
+        script = Path(__file__).with_name(f"experiment_{name}.py")
+        done = subprocess.run([python, str(script), place], capture_output=True, text=True)
         if done.returncode:
             return {"failed": done.stderr[-400:]}
         with np.load(folder / "found.npz") as found:
-            phase, places, seconds = found["phase"], found["positions"], float(found["seconds"])
-    origin = np.array(problem.origin[1:])
+            return {n: found[n] for n in ("phase", "positions", "seconds")}
+
+
+def weighed(
+    path: Path, name: str, found: dict[str, Any], origin: Any, thickness: float, keep: Path | None
+) -> dict[str, Any]:
+    """The judgement of what another program found."""
+    phase, places = found["phase"], found["positions"] + origin
     if keep is not None:
-        kept(keep, path, "lsqml", phase, origin, places + origin)
-    judgement = judged(path, phase, origin, places + origin, thickness)
-    return judgement | {"seconds": round(seconds, 1)}
+        kept(keep, path, name, phase, origin, places)
+    judgement = judged(path, phase, origin, places, thickness)
+    return judgement | {"seconds": round(float(found["seconds"]), 1)}
 
 
 def kept(folder: Path, path: Path, name: str, volume: Any, origin: Any, positions: Any) -> None:

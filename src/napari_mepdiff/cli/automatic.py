@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .estimates import estimated
 from .options import command_with, given
 from .run import check_outputs, work_off
 from .terminal import free, parse_settings
@@ -97,9 +97,10 @@ def auto(
     opening = Opening(
         path=str(file), scan_shape=pair(scan, "scan", int), dataset=dataset, calibration=calibration
     )
-    data = preparation.apply(opening.open())
+    raw = opening.open()
     print("1. what the patterns say")
-    preparation, data = _estimated(preparation, data, opening)
+    preparation = _told(preparation, preparation.apply(raw))
+    data = preparation.apply(raw)
     depth = depth_for_prior(data.calibration)
     if data.calibration.thickness is None:
         print(
@@ -141,27 +142,17 @@ def auto(
     work_off(run, output, None, 30.0, overwrite, None)
 
 
-def _estimated(
-    preparation: Preparation, data: FourDSTEM, opening: object
-) -> tuple[Preparation, FourDSTEM]:
+def _told(preparation: Preparation, data: FourDSTEM) -> Preparation:
     """With what nobody told and the patterns say, which is printed."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from ..measurement.dataset import DataError
-    from ..microscope.estimate import estimate
     from ..session.automatic import told_by_patterns
-    from ..session.recipe import Opening
 
-    assert isinstance(opening, Opening)
     try:
-        with Progress(console=Console(file=sys.stderr), transient=True) as bar:
-            task = bar.add_task("estimating", total=1.0)
-            found = estimate(data, lambda done: bar.update(task, completed=done))
+        found = estimated(data)
     except DataError as error:
         print(f"  nothing estimated: {error}")
-        return preparation, data
+        return preparation
     after, notes = told_by_patterns(preparation, data, found)
     for note in notes or ("what was told agrees with the patterns",):
         print(f"  {note}")
-    return after, after.apply(opening.open())
+    return after

@@ -85,7 +85,7 @@ def print_options(remedies: tuple[Remedy, ...]) -> None:
 
 
 def print_end(run: RunRecord) -> None:
-    """After a run: its diagnosis, with the options that help."""
+    """After a run whose verdict was printed: the options that help."""
     from ..session.diagnosing import absolute
 
     found = run.diagnosis
@@ -94,5 +94,4 @@ def print_end(run: RunRecord) -> None:
     shape = None
     if any("centre" in r.preparation for r in found.remedies):
         shape = run.recipe.opening.open().detector_shape
-    remedies = tuple(absolute(r, run.preparation, shape) for r in found.remedies)
-    print_diagnosis(found, remedies)
+    print_options(tuple(absolute(r, run.preparation, shape) for r in found.remedies))

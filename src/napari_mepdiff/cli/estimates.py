@@ -24,6 +24,21 @@ def print_estimates(data: FourDSTEM, as_json: bool = False) -> None:
     DataError
         If the patterns cannot be used.
     """
+    found = estimated(data)
+    if as_json:
+        print(json.dumps(found.as_dict(), ensure_ascii=False, indent=2))
+        return
+    _print(found)
+
+
+def estimated(data: FourDSTEM) -> Estimate:
+    """The estimate, with progress on the terminal.
+
+    Raises
+    ------
+    DataError
+        If the patterns cannot be used.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
@@ -31,11 +46,7 @@ def print_estimates(data: FourDSTEM, as_json: bool = False) -> None:
 
     with Progress(console=Console(file=sys.stderr), transient=True) as bar:
         task = bar.add_task("estimating", total=1.0)
-        found = estimate(data, lambda done: bar.update(task, completed=done))
-    if as_json:
-        print(json.dumps(found.as_dict(), ensure_ascii=False, indent=2))
-        return
-    _print(found)
+        return estimate(data, lambda done: bar.update(task, completed=done))
 
 
 def _print(found: Estimate) -> None:

@@ -14,6 +14,8 @@ from .orientation import Rotation
 from .reading import Progress
 from .values import faulty_in
 
+ORIENTED = ("rotation", "transpose", "flip_y", "flip_x", "centre_y", "centre_x")
+"""What turning the detector against the scan changes."""
 _ABERRATIONS = ("overfocus", "C30", "C12", "phi12", "C21", "phi21", "C23", "phi23")
 
 
@@ -257,13 +259,37 @@ class Preparation(BaseModel):
             data = data.bin_detector(self.bin)
         return data
 
+    def centre_off(
+        self, offset: tuple[float, float], raw_shape: tuple[int, int]
+    ) -> tuple[float, float]:
+        """`centre_y` and `centre_x` for patterns whose middle was found off that of the prepared.
+
+        Parameters
+        ----------
+        offset : (y, x)
+            Prepared pixels.
+        raw_shape : (Ky, Kx)
+            Of the detector in the file.
+        """
+        middle = raw_shape[self.transpose] // 2, raw_shape[not self.transpose] // 2
+        y, x = (
+            (self.centre_y, self.centre_x)
+            if self.centre_y is not None and self.centre_x is not None
+            else middle
+        )
+        return y + offset[0] * self.bin, x + offset[1] * self.bin
+
     def oriented(self, found: Rotation) -> Preparation:
-        """With a rotation (and transposition) that was estimated on the prepared measurement.
+        """With a rotation (and transposition) that was estimated on the prepared measurement."""
+        return self.turned(found.angle, found.transpose)
+
+    def turned(self, angle: float, transpose: bool = False) -> Preparation:
+        """With a rotation of the scan in degrees, and the detector's axes swapped once more.
 
         The swap of axes comes before the mirrors, so these and the centre change their axes too.
         """
-        fields: dict[str, object] = {"rotation": found.angle}
-        if found.transpose:
+        fields: dict[str, object] = {"rotation": angle}
+        if transpose:
             fields |= {
                 "transpose": not self.transpose,
                 "flip_y": self.flip_x,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..measurement.preparation import Preparation
+from ..measurement.preparation import ORIENTED, Preparation
 from ..reconstruction.assumptions import DEFAULT_SLICES, DEFAULT_THICKNESS
 
 if TYPE_CHECKING:
@@ -100,13 +100,10 @@ def _centre(p: Preparation, data: FourDSTEM, found: Estimate) -> _Said:
     off = [c - n // 2 for c, n in zip(found.disk.centre, data.detector_shape, strict=True)]
     if max(map(abs, off)) < OFF_CENTRE or p.crop is not None:
         return
-    base = [
-        given if given is not None else p.bin * n // 2
-        for given, n in zip((p.centre_y, p.centre_x), data.detector_shape, strict=True)
-    ]
-    at = [round(b + o * p.bin, 2) for b, o in zip(base, off, strict=True)]
+    ky, kx = (p.bin * n for n in data.detector_shape)
+    y, x = p.centre_off((off[0], off[1]), (kx, ky) if p.transpose else (ky, kx))
     text = f"disk {off[0]:+.1f}, {off[1]:+.1f} px off the middle (y, x): patterns centred"
-    yield text, {"centre_y": at[0], "centre_x": at[1]}
+    yield text, {"centre_y": round(y, 2), "centre_x": round(x, 2)}
 
 
 def _scale(p: Preparation, data: FourDSTEM, found: Estimate) -> _Said:
@@ -149,13 +146,8 @@ def _doubt(best: Orientation, found: Estimate) -> str:
 
 
 def _oriented(p: Preparation, best: Orientation) -> dict[str, Any]:
-    from ..measurement.orientation import Rotation
-
-    nothing: Any = ()  # the curve that it was read off is not needed
-    turned = Rotation(best.rotation or 0.0, best.transpose, nothing, nothing)
-    after = p.oriented(turned)
-    names = ("rotation", "transpose", "flip_y", "flip_x", "centre_y", "centre_x")
-    fields = {n: getattr(after, n) for n in names}
+    after = p.turned(best.rotation or 0.0, best.transpose)
+    fields = {n: getattr(after, n) for n in ORIENTED}
     fields["flip_y"] = bool(fields["flip_y"]) != best.flip_y
     fields["flip_x"] = bool(fields["flip_x"]) != best.flip_x
     return fields

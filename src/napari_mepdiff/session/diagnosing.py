@@ -227,12 +227,7 @@ def absolute(remedy: Remedy, preparation: Any, raw_shape: tuple[int, int] | None
         off = fields.pop("centre")
         if raw_shape is None:
             return replace(remedy, option="", preparation={})
-        shape = raw_shape[::-1] if preparation.transpose else raw_shape
-        now = (
-            shape[0] // 2 if preparation.centre_y is None else preparation.centre_y,
-            shape[1] // 2 if preparation.centre_x is None else preparation.centre_x,
-        )
-        y, x = (float(c + o * preparation.bin) for c, o in zip(now, off, strict=True))
+        y, x = map(float, preparation.centre_off(off, raw_shape))
         fields |= {"centre_y": y, "centre_x": x}
         title, option = f"Centre at ({y:g}, {x:g}) px", f"--centre-y {y:g} --centre-x {x:g}"
     return replace(remedy, title=title, option=option, preparation=fields)

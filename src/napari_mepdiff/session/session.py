@@ -232,9 +232,8 @@ class Session(Choosing):
             start=begin,
             margin=settings.position_room(),
             microscope=Attached.of(setup.microscope) if setup.microscope else None,
-            **_geometry(setup),
+            **{**_geometry(setup), "slices": self.slices()},
         )
-        recipe = recipe.model_copy(update={"slices": self.slices()})
         return RunRecord(
             self.next_number(), recipe, settings, self.data, start=start, frames=self.new_frames()
         )

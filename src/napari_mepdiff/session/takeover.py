@@ -7,6 +7,7 @@ from math import radians
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..measurement.preparation import ORIENTED
 from ..physics.optics import wavelength
 from ..reconstruction.assumptions import refined_positions
 
@@ -111,14 +112,10 @@ def taken_fields(
 
 
 def _turned(preparation: Preparation, angle: float, transpose: bool) -> dict[str, Any]:
-    from ..measurement.orientation import Rotation
-
-    nothing: Any = ()  # the curve that it was read off is not needed
-    after = preparation.oriented(Rotation(angle, transpose, nothing, nothing))
-    names = ("rotation", "transpose", "flip_y", "flip_x", "centre_y", "centre_x")
+    after = preparation.turned(angle, transpose)
     return {
         n: getattr(after, n)
-        for n in names
+        for n in ORIENTED
         if n == "rotation" or getattr(after, n) != getattr(preparation, n)
     }
 

@@ -107,14 +107,5 @@ class CalibrationSection(Section):
             dy, dx = fit.centre[0] - ky // 2, fit.centre[1] - kx // 2
             raw = self.session.raw
             assert raw is not None
-            base = (
-                (p.centre_y, p.centre_x)
-                if p.centre_y is not None and p.centre_x is not None
-                else (
-                    raw.detector_shape[p.transpose] // 2,
-                    raw.detector_shape[not p.transpose] // 2,
-                )
-            )
-            self._take(
-                centre_y=round(base[0] + dy * p.bin, 2), centre_x=round(base[1] + dx * p.bin, 2)
-            )
+            y, x = p.centre_off((dy, dx), raw.detector_shape)
+            self._take(centre_y=round(y, 2), centre_x=round(x, 2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ...measurement.preparation import Preparation
+from ...measurement.preparation import ORIENTED, Preparation
 from ..widgets.basic import Section, button, row, words
 from ..widgets.forms import Form
 from ..widgets.plot import Plot
@@ -93,11 +93,8 @@ class OrientationSection(Section):
     def _use_rotation(self) -> None:
         found, p = self.found, self.session.choices.preparation
         if found is not None:
-            after, fields = (
-                p.oriented(found),
-                ("rotation", "transpose", "flip_y", "flip_x", "centre_y", "centre_x"),
-            )
+            after = p.oriented(found)
             self._take(
-                **{n: getattr(after, n) for n in fields if getattr(after, n) != getattr(p, n)}
+                **{n: getattr(after, n) for n in ORIENTED if getattr(after, n) != getattr(p, n)}
             )
             self.use_rotation.setEnabled(False)

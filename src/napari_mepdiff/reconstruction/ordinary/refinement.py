@@ -77,7 +77,8 @@ class Refinement:
         self.step, self.told = 0, False
         self.off: set[str] = set()
         self.fitted_probe = self.told_probe if self.optics is None else self.pixels.probe
-        self.given_up: Tensor | None = None  # pixels that were put back: how well optics are known
+        # how well pixels that were put back knew the optics
+        self.given_up: dict[str, float] | None = None
         if run.state is not None:
             self._load(run.state)
 
@@ -264,7 +265,7 @@ class Refinement:
             self.off.add(name)
             self._say(verdict, now)
             if name == "pixels":
-                self.given_up = self.pixels.probe.clone()
+                self.given_up = self._read(ordered(self.pixels.probe).cpu()).errors
             self.pixels.probe = other.clone()
         self.like.set_probe(self.pixels.probe)
 
@@ -290,7 +291,7 @@ class Refinement:
         # of a probe that its optics made, only pixels beside it say how well they are known
         errors = read.errors if self.pixels.velocity.abs().any() else {}
         if self.given_up is not None:
-            errors = self._read(ordered(self.given_up).cpu()).errors
+            errors = self.given_up
         return RefineInfo(
             optics=read.optics,
             source_size=read.source_size,
