@@ -18,6 +18,7 @@ from .starting import laid_on
 from .work import plain_words
 
 if TYPE_CHECKING:
+    from ..measurement.dataset import FourDSTEM
     from ..measurement.preparation import Preparation
     from ..microscope import estimate as by_patterns
     from .jobs import Report
@@ -100,6 +101,14 @@ class Ready:
     start: NDArray[Any] | None = None
     cost: Estimate | None = None
     notes: tuple[str, ...] = ()
+
+
+def cost_of(data: FourDSTEM, step: RunStep) -> Estimate | None:
+    """What a run would take on the measurement as it is now; None where that is not known yet."""
+    try:
+        return estimate(outline(data, step.setup, step.settings), step.settings)
+    except (ValueError, MemoryError, OSError):
+        return None
 
 
 def make_ready(
