@@ -5,13 +5,11 @@ from __future__ import annotations
 import threading
 
 import numpy as np
-import pytest
 from qtpy.QtCore import Qt
 
 from napari_mepdiff.session import stages
 from tests.reconstruction.small import crystal_problem
 
-from .conftest import small_data
 from .test_from_npy import typed
 
 SCAN, STEP = 9, 6.4 / 9
