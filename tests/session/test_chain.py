@@ -213,7 +213,7 @@ def test_a_step_that_fails_ends_the_chain(desk, bare, tmp_path, monkeypatch):
         "smaller steps"
     )
     assert desk.session.runs[0].frame is not None
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.glob("*_microscope.h5"))
 
 
 def test_a_microscope_that_cannot_be_kept_ends_the_chain(desk, bare, tmp_path, monkeypatch):

@@ -12,7 +12,6 @@ Each run is one of the session's, with a record of its own that can be played ag
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,8 @@ from psygnal import Signal
 from ..base.files import require_writable
 from .measured import Measured
 from .plan import Asked, LookStep, RunStep, asked_in, lacking, plan_of
-from .stages import Looked, Ready, Stage, State, look_at, make_ready
+from .staged import Staged
+from .stages import Looked, Ready, State, look_at, make_ready
 from .work import plain_words
 
 if TYPE_CHECKING:
@@ -34,22 +34,11 @@ if TYPE_CHECKING:
 PURPOSE = "automatic"
 
 
-class Chain:
+class Chain(Staged):
     """Carries a plan out: the next step begins when the run before it is done.
 
     It ends where a run is stopped or fails. The runs keep the measurement that the chain began
     with, whatever is opened or prepared otherwise meanwhile.
-
-    Attributes
-    ----------
-    stages : tuple of Stage
-        Of the steps; empty before the first start.
-    state : str
-        'waiting' before the first start; then 'going on', 'done', 'stopped' or 'failed'.
-    reason : str
-        Why it ended early.
-    notes : tuple of str
-        Why a step is left out, and what is supposed where nobody told it.
 
     Parameters
     ----------
@@ -61,52 +50,30 @@ class Chain:
         Takes the estimate, and keeps the refined microscope.
     """
 
-    changed = Signal()
     ended = Signal(object)  # the chain
 
     def __init__(
         self, session: Session, runner: Runner, jobs: Jobs, microscopes: Microscopes
     ) -> None:
+        super().__init__()
         self.session, self.runner, self.jobs = session, runner, jobs
         self.microscopes = microscopes
-        self.stages: tuple[Stage, ...] = ()
-        self.state: State = "waiting"
-        self.reason = ""
-        self.notes: tuple[str, ...] = ()
-        self._at = -1
         self._working = False  # a job of ours is at work
         self._run: RunRecord | None = None
-        self._runs: list[RunRecord] = []
         self._asked: Asked | None = None
         self._measured: Measured | None = None
-        self._folder = Path()
+        self._folder, self._path = Path(), ""
+        session.measurement_changed.connect(self._measurement_changed)
         runner.ended.connect(self._run_ended)
         jobs.changed.connect(self._jobs_changed)
 
     def close(self) -> None:
         """Let session and runner go; what goes on is not waited for."""
+        self.session.measurement_changed.disconnect(self._measurement_changed)
         self.runner.ended.disconnect(self._run_ended)
         self.jobs.changed.disconnect(self._jobs_changed)
         self.changed.disconnect()
         self.ended.disconnect()
-
-    # ---- what it is doing -------------------------------------------------------------------
-    @property
-    def going_on(self) -> bool:
-        """Whether a step goes on."""
-        return self.state == "going on"
-
-    @property
-    def line(self) -> str:
-        """Which step goes on: 'step 2 of 3: volume and microscope together'; empty if none."""
-        if not self.going_on:
-            return ""
-        return f"step {self._at + 1} of {len(self.stages)}: {self.stages[self._at].step.title}"
-
-    @property
-    def runs(self) -> list[RunRecord]:
-        """The runs that it has begun, in their order."""
-        return list(self._runs)
 
     # ---- what a user does -------------------------------------------------------------------
     def start(self, folder: str | Path) -> None:
@@ -132,11 +99,10 @@ class Chain:
             raise ValueError(f"{why}: fill it in first")
         self._asked, self._measured = asked_in(self.session), measured
         plan = plan_of(measured.data, self._asked)
-        self._folder = Path(folder)
+        self._folder, self._path = Path(folder), self.session.path
         if any(step.microscope == "refined" for step in plan.runs):
             require_writable(self._folder / "microscope.h5")
-        self.stages, self.notes = tuple(map(Stage, plan.steps)), plan.notes
-        self._at, self._runs, self.reason, self.state = -1, [], "", "going on"
+        self._anew(plan)
         self._next()
 
     def stop(self) -> None:
@@ -162,28 +128,29 @@ class Chain:
         if self._at == len(self.stages):
             self._end("done")
             return
-        step = self.stages[self._at].step
+        step = self._stage.step
         self._note(state="going on")
         if isinstance(step, LookStep):
             self._look()
         else:
             self._prepare(step)
 
-    def _note(self, **fields: Any) -> None:
-        """Something is new of the present step."""
-        stages = list(self.stages)
-        stages[self._at] = replace(stages[self._at], **fields)
-        self.stages = tuple(stages)
-        self.changed.emit()
-
     def _end(self, state: State, reason: str = "") -> None:
         self.state, self.reason, self._working, self._run = state, reason, False, None
+        self._measured = self._asked = None
         if state != "done":
-            where = f"step {self._at + 1} of {len(self.stages)}"
             self._note(state=state)
-            self.session.message.emit("warning", f"the steps ended at {where}: {reason}", "")
+        if state == "stopped":  # what failed is told already, with its details
+            text = f"the steps ended at {self._where}: {reason}"
+            self.session.message.emit("info", text, "")
         self.changed.emit()
         self.ended.emit(self)
+
+    def _measurement_changed(self, _data: Any) -> None:
+        """What is said of the steps is of another measurement now."""
+        if not self.going_on and self.session.path != self._path:
+            self._anew()
+            self.changed.emit()
 
     def _jobs_changed(self) -> None:
         if self._working and not self.jobs.busy(PURPOSE):  # its result was dropped
@@ -204,7 +171,7 @@ class Chain:
         self.jobs.run(PURPOSE, title, work, over, failed)
 
     def _fail(self, error: BaseException) -> None:
-        self.session.report(error, self.stages[self._at].step.title)
+        self.session.report(error, self._stage.step.title)
         self._end("failed", plain_words(error))
 
     # ---- what the patterns say --------------------------------------------------------------
@@ -232,9 +199,7 @@ class Chain:
             self._fail(error)
             return
         self._measured = self.session.measured()
-        plan = plan_of(self._measured.data, self._asked)
-        there, self.notes = self.stages[: self._at + 1], plan.notes
-        self.stages = (*there, *map(Stage, plan.steps[len(there) :]))
+        self._replan(plan_of(self._measured.data, self._asked))
         for note in looked.notes:
             self.session.message.emit("info", f"by the patterns: {note}", "")
         self._note(state="done", notes=looked.notes)
@@ -243,7 +208,7 @@ class Chain:
     # ---- a run ------------------------------------------------------------------------------
     def _prepare(self, step: RunStep) -> None:
         assert self._measured is not None
-        measured, runs, folder = self._measured, self.runs, self._folder
+        measured, runs, folder = self._measured, list(self.runs), self._folder
 
         def work(report: Report) -> Ready:
             return make_ready(step, measured, runs, self.microscopes, folder, report)
@@ -253,10 +218,10 @@ class Chain:
     def _start(self, ready: Ready) -> None:
         assert self._measured is not None
         step, start = ready.step, ready.start
-        name = self._runs[-1].name if start is not None else ""
+        name = self.runs[-1].name if start is not None else ""
         try:
             run = self.session.run_of(self._measured, step.setup, step.settings, start, name)
-            self._runs.append(run)
+            self.runs.append(run)
             self._run = run
             self._note(cost=ready.cost, run=run.name, notes=ready.notes)
             cost = "" if ready.cost is None else f", {ready.cost}"
@@ -268,6 +233,8 @@ class Chain:
     def _run_ended(self, run: RunRecord) -> None:
         if run is not self._run:
             return
+        if run.outcome is not None and run.outcome.verdict:
+            self._note(notes=(*self._stage.notes, run.outcome.verdict))
         if run.state == "done":
             self._note(state="done")
             self._next()

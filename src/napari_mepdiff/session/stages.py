@@ -12,7 +12,7 @@ from ..measurement.dataset import DataError
 from ..reconstruction.estimate import Estimate, estimate
 from .automatic import told_by_patterns
 from .measured import Measured, outline
-from .plan import RunStep, Step
+from .plan import Plan, RunStep, Step
 from .saving import unused
 from .starting import laid_on
 from .work import plain_words
@@ -103,12 +103,37 @@ class Ready:
     notes: tuple[str, ...] = ()
 
 
-def cost_of(data: FourDSTEM, step: RunStep) -> Estimate | None:
-    """What a run would take on the measurement as it is now; None where that is not known yet."""
-    try:
-        return estimate(outline(data, step.setup, step.settings), step.settings)
-    except (ValueError, MemoryError, OSError):
-        return None
+def costs_of(data: FourDSTEM, plan: Plan) -> tuple[Estimate | None, ...]:
+    """What each run of a plan would take on the measurement as it is now; for a worker.
+
+    Where the size of a detector pixel is not told it is that by the bright disk. None where
+    something else is missing.
+    """
+    costs: list[Estimate | None] = []
+    modes = 1
+    for step in plan.runs:
+        setup = step.setup
+        if step.microscope == "refined":  # its file is not there yet
+            setup = setup.model_copy(update={"modes": max(setup.modes, modes)})
+        if step.solver == "refine":
+            modes = getattr(step.settings, "modes", 1)
+        try:
+            costs.append(estimate(outline(_scaled(data), setup, step.settings), step.settings))
+        except (ValueError, MemoryError, OSError):
+            costs.append(None)
+    return tuple(costs)
+
+
+def _scaled(data: FourDSTEM) -> FourDSTEM:
+    from ..microscope.disk import fit_disk
+
+    c = data.calibration
+    if c.pixel_size is not None and c.semi_angle is not None:
+        return data
+    disk = fit_disk(data.reading.summary().pacbed)
+    found = {"pixel_size": disk.pixel_size(c), "semi_angle": disk.semi_angle(c)}
+    told = {k: v for k, v in found.items() if v is not None and getattr(c, k) is None}
+    return data.calibrated(**told)
 
 
 def make_ready(

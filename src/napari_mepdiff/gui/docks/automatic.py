@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer
 
+from ...reconstruction.estimate import clock
 from ...session.plan import Plan, RunStep, asked_in, lacking, plan_of
-from ..widgets.basic import COLOURS, allow, button, words
+from ..widgets.basic import COLOURS, allow, button, row, words
 
 if TYPE_CHECKING:
     from ...reconstruction.estimate import Estimate
@@ -39,7 +40,9 @@ class AutomaticPart(QObject):
         super().__init__(parent)
         self.workspace, self.session, self.chain = workspace, workspace.session, workspace.chain
         self.button = button("Automatic", WHAT, workspace.do_automatic)
-        self.said = words("", small=True)
+        self.total, self.said = words("", small=True), words("", small=True)
+        self.row = row(self.button, self.total)
+        self.row.layout().setStretch(1, 1)
         self._costs: tuple[Any, tuple[Estimate | None, ...]] = (None, ())  # for which plan
         self._wait = QTimer(self)
         self._wait.setSingleShot(True)
@@ -65,26 +68,34 @@ class AutomaticPart(QObject):
             reason = "no 4D-STEM data are open" if data is None else lacking(data)
         self.button.setProperty("tip", self._tip())
         allow(self.button, reason)
-        self.said.setText("<br>".join(self._lines()))
+        self.total.setText(self._total())
+        self.said.setText("".join(self._blocks()))
         self.said.setVisible(bool(self.said.text()))
 
-    def _lines(self) -> list[str]:
-        """A line for each step, with what came of it below."""
-        lines = []
+    def _blocks(self) -> list[str]:
+        """A block for each step, with what came of it below."""
+        blocks = []
         for number, stage in enumerate(self.chain.stages, 1):
             head = f"{MARKS[stage.state]} {number}. {escape(stage.step.title)}"
             if stage.run:
-                head += f" ({escape(stage.run)})"
+                head += f" ({escape(stage.run.split(' · ')[0])})"
             if stage.state == "going on":
-                head = f"<b>{head}</b>"
-            if stage.cost is not None and stage.state == "going on":
-                head += f": {escape(str(stage.cost))}"
-            lines += [head, *(f"&nbsp;&nbsp;&nbsp;· {escape(note)}" for note in stage.notes)]
-        lines += [f"· {escape(note)}" for note in self.chain.notes]
+                cost = "" if stage.cost is None else f": {escape(str(stage.cost))}"
+                head = f"<b>{head}</b>{cost}"
+            blocks += [f"<div>{head}</div>", *map(_indented, stage.notes)]
+        blocks += map(_indented, self.chain.notes)
         if self.chain.reason:
             colour = COLOURS["error" if self.chain.state == "failed" else "warning"]
-            lines.append(f"<span style='color:{colour}'>{escape(self.chain.reason)}</span>")
-        return lines
+            blocks.append(f"<div style='color:{colour}'>{escape(self.chain.reason)}</div>")
+        return blocks
+
+    def _total(self) -> str:
+        """What all steps will take, as far as that is known."""
+        plan, (key, costs) = self._plan(), self._costs
+        if plan is None or self.chain.going_on or key != self._key() or None in costs:
+            return ""
+        seconds = sum(cost.seconds for cost in costs if cost is not None)
+        return f"{len(plan.steps)} steps, roughly {clock(seconds)}"
 
     def _tip(self) -> str:
         """What it does, and what each step will take as far as that is known."""
@@ -126,9 +137,9 @@ class AutomaticPart(QObject):
             return
 
         def work(_report: Report) -> tuple[Estimate | None, ...]:
-            from ...session.stages import cost_of
+            from ...session.stages import costs_of
 
-            return tuple(cost_of(data, step) for step in plan.runs)
+            return costs_of(data, plan)
 
         def done(found: tuple[Estimate | None, ...]) -> None:
             if key == self._key():
@@ -136,3 +147,7 @@ class AutomaticPart(QObject):
                 self.show_steps()
 
         jobs.run("cost of the steps", "estimating time", work, done, lambda _e: None, shown_in=self)
+
+
+def _indented(note: str) -> str:
+    return f"<div style='margin-left:14px; text-indent:-6px'>· {escape(note)}</div>"

@@ -134,7 +134,7 @@ class ReconstructDock(Dock):
         self.run_section = Section("Run").add(
             self.estimate.text,
             row(self.start_button, self.pause_button, self.step_button, self.stop_button),
-            row(self.automatic.button, stretch=True),
+            self.automatic.row,
             self.automatic.said,
             self.bar,
             self.state_text,
