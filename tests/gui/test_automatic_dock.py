@@ -80,3 +80,51 @@ def test_one_click_from_bare_patterns_to_a_volume(desk, tmp_path, monkeypatch):
     desk.workspace.do_undo()
     assert session.choices.preparation == told
     assert not desk.errors
+
+
+def told(desk, tmp_path):
+    """The bare patterns, with what no pattern tells; the Reconstruct dock in front."""
+    bare(desk, tmp_path)
+    desk.session.change(
+        "preparation", energy=300.0, semi_angle=20.0, scan_step_y=STEP, scan_step_x=STEP
+    )
+    desk.idle()
+    desk.raise_dock(desk.reconstruct)
+    return desk.reconstruct.automatic
+
+
+def test_it_says_beforehand_what_it_will_take(desk, tmp_path):
+    part = told(desk, tmp_path)
+    desk.until(lambda: part.total.text() != "", 60)
+    assert part.total.text().startswith("3 steps, roughly ")
+    lines = part.button.toolTip().split("\n")
+    (cost,) = [line for line in lines if line.startswith("2. volume and microscope together: ")]
+    assert cost.endswith("GB on cpu")
+    desk.session.change_settings("refine", iterations=4000)
+    assert part.total.text() == ""  # of other settings than these
+    desk.until(lambda: part.total.text() != "", 60)
+    desk.idle()
+
+
+def test_stop_ends_all_steps_and_nothing_else_begins_meanwhile(desk, tmp_path):
+    part, dock, chain = told(desk, tmp_path), desk.reconstruct, desk.workspace.chain
+    desk.session.change_settings("refine", iterations=5000)
+    desk.click(part.button)
+    assert desk.workspace.start() is None  # as by its key
+    assert "step 1 of 3: what the patterns say goes on" in desk.errors.pop()
+    desk.click(dock.stop_button)
+    assert chain.state == "stopped"
+    assert not desk.session.runs
+    desk.until(lambda: part.button.isEnabled() and dock.start_button.isEnabled())
+    desk.idle()
+    desk.click(part.button)
+    desk.until(lambda: bool(desk.session.runs) and desk.session.runs[0].frame is not None, 60)
+    assert "▸ 2. volume and microscope together (run 1)" in part.said.text()
+    assert "goes on" in part.button.toolTip()
+    desk.click(dock.stop_button)
+    desk.until(lambda: not chain.going_on, 60)
+    assert "■ 2. volume and microscope together (run 1)" in part.said.text()
+    assert [run.state for run in desk.session.runs] == ["stopped"]
+    desk.idle()
+    desk.take()
+    assert part.said.text() == ""  # it was of another measurement
