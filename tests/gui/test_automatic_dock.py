@@ -99,7 +99,7 @@ def test_it_says_beforehand_what_it_will_take(desk, tmp_path):
     assert part.total.text().startswith("3 steps, roughly ")
     lines = part.button.toolTip().split("\n")
     (cost,) = [line for line in lines if line.startswith("2. volume and microscope together: ")]
-    assert cost.endswith("GB on cpu")
+    assert cost.endswith("MB on cpu")
     desk.session.change_settings("refine", iterations=4000)
     assert part.total.text() == ""  # of other settings than these
     desk.until(lambda: part.total.text() != "", 60)
