@@ -192,7 +192,7 @@ def test_a_volume_that_is_held_sharpens_the_microscope():
     """As a volume of whole atoms does: what free voxels take up is then told apart."""
     problem, true, volume = measurement((3.0, -4.0), 0.0, 0.25, 75.0, 0.1)
     control, asked = Control(), {"volume": "held", "probe": "optics", "position_start": 0}
-    settings = RefineSettings(iterations=8, batch=16, modes=3, background=False, **asked)
+    settings = RefineSettings(iterations=11, batch=16, modes=3, background=False, **asked)
     frame = list(solve(problem, settings, control, start=volume))[-1]
     assert np.array_equal(frame.volume, volume)
     np.testing.assert_allclose(frame.info.tilt, (3.0, -4.0), atol=0.2)
