@@ -10,7 +10,7 @@ from ..problem import Problem
 from .probe_block import OpticsBlock, with_modes
 from .refine_settings import RefineSettings
 
-SOURCE = 0.2  # Å, rms: what a source is taken for before anything is known
+SOURCE = 0.2  # of λ/α, rms: what a source is taken for before anything is known
 SOFT_EDGE = 0.6  # mrad: likewise, of an aperture as it is sampled
 
 
@@ -25,7 +25,9 @@ def first_probe(problem: Problem, s: RefineSettings) -> tuple[Tensor, OpticsBloc
     ValueError
         If optics are to be fitted and nothing says which.
     """
-    optics, source = problem.optics, SOURCE if s.modes > 1 else 0.0
+    optics, source = problem.optics, 0.0
+    if optics is not None and s.modes > 1:
+        source = SOURCE * 1e3 * optics.wavelength / optics.semi_angle
     if optics is None and s.probe == "optics":
         if problem.source_size is None or problem.told is None:
             raise ValueError(

@@ -50,7 +50,7 @@ class RefineSettings(SolverSettings):
         16.0,
         gt=0,
         title="Step of the volume",
-        description="of a Gauss–Newton step of what all slices share",
+        description="of a Gauss–Newton step of what all slices share; at most 4 for each slice",
     )
     probe: Literal["fixed", "optics", "free"] = Field(
         "free",

@@ -105,7 +105,10 @@ class Refinement:
         self._place()
         self.volume.renew(self.like)
         slopes = torch.zeros_like(self.positions.home)
-        size, cost = s.volume_step * rate, penalty(self.run.problem, s.inner_potential)
+        size, cost = (
+            self.volume.pace(s.volume_step) * rate,
+            penalty(self.run.problem, s.inner_potential),
+        )
         used = self.evidence.used
         order, losses = used[self.rng.permutation(len(used))], []
         for i in range(0, len(order), s.batch):
@@ -148,6 +151,7 @@ class Refinement:
             pixel = (problem.voxel_size[1], problem.voxel_size[2])
             thick = problem.slice_thickness
             set_upright(self.volume, self.like, thick, pixel, s.non_negative)
+        self.volume.heed(loss)
         self._weigh(of_optics, of_pixels, moving)
         self.held_out = self._judged()
         if moving and self.step == s.iterations:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 PASSES = 8
-FARTHEST = 0.05  # Å in one step
+FARTHEST = 0.5  # of the spread, in one step
+LEAST = 0.1  # Å of a spread, as far as steps are concerned
 _LONGEST = 100.0  # times the shortest step there can be
 
 
@@ -41,11 +42,12 @@ def settled(
         Log-likelihood per misfit.
     """
     home = 1 / (nats * spread**2)  # misfit per Å² of the prior
+    farthest = FARTHEST * max(spread, LEAST)
     shift, slope = start.clone(), gradient(start) + start * home
     length = (1 / (curvature.max() + home)).expand(len(start)).clone()
     shortest = length.clone()
     for _ in range(passes):
-        step = (-length[:, None] * slope).clamp(-FARTHEST, FARTHEST)
+        step = (-length[:, None] * slope).clamp(-farthest, farthest)
         shift = shift + step
         now = gradient(shift) + shift * home
         change = (step * (now - slope)).sum(dim=1)
