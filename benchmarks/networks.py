@@ -101,7 +101,7 @@ def profile(fields: dict[str, Any], structures: Any) -> None:
 
 def main() -> None:
     parser = output.parser(__doc__)
-    parser.add_argument("--designs", default=",".join(designs()))
+    parser.add_argument("--designs", help="by name, separated by commas; all if not given")
     parser.add_argument("--minutes", type=float, default=2.2)
     parser.add_argument("--structures", type=Path)
     parser.add_argument("--profile", action="store_true")
@@ -121,8 +121,9 @@ def main() -> None:
         "| design | parameters | volumes/s | steps | nothing known | depth sum | blurred volume "
         "|\n|---|---|---|---|---|---|---|"
     )
-    for name in args.designs.split(","):
-        fields = designs()[name]
+    known = designs()
+    for name in args.designs.split(",") if args.designs else known:
+        fields = known[name]
         if args.profile:
             print(name)
             profile(fields, training)

@@ -15,19 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python benchmarks/NAME.py`
 from benchmarks import output
-from napari_mepdiff.evaluation.benchmark import held_out
-from napari_mepdiff.physics.misfit import shot_noise
-from napari_mepdiff.reconstruction.problem import Problem
-from napari_mepdiff.reconstruction.registry import SOLVERS, solve
-from napari_mepdiff.reconstruction.run import SolverError
 
 
 def measure(crystal: int, steps: int, weights: list[float]) -> list[dict[str, Any]]:
     """One row for each weight, printed as it comes."""
+    import torch
+
+    from napari_mepdiff.evaluation.benchmark import held_out
+    from napari_mepdiff.physics.misfit import shot_noise
+    from napari_mepdiff.reconstruction.problem import Problem
+    from napari_mepdiff.reconstruction.registry import SOLVERS, solve
+    from napari_mepdiff.reconstruction.run import SolverError
+
     rows: list[dict[str, Any]] = []
     (name, measured), *_ = held_out(1, "validation", first=crystal)
     whole, n = Problem.from_data(measured), np.arange(0, 26, 2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,6 +17,8 @@ from ase.io import write
 
 from napari_mepdiff.export.volumes import load_volume
 from tests.cli.terminal import mepdiff
+from tests.reconstruction.small import shorten_sampling
+from tests.session.small import prior_file, small_file
 
 MEPDIFF = [sys.executable, "-m", "napari_mepdiff.cli"]
 
@@ -176,33 +177,11 @@ def test_errors_are_one_line_that_says_what_to_do(folder):
     assert not list(folder.glob("x.*"))
 
 
-def test_an_error_ends_the_process_with_a_code_and_without_a_traceback(folder):
-    text = run("reconstruct", "none.h5", "-o", "x.h5", cwd=folder, ok=False, apart=True)
+def test_an_error_ends_the_process_with_a_code_and_without_a_traceback(tmp_path):
+    text = run("info", "none.h5", cwd=tmp_path, ok=False, apart=True)
     assert "no such file" in text
     assert "Traceback" not in text
-
-
-def _start(folder, output, *more):
-    return subprocess.Popen(
-        [
-            *MEPDIFF,
-            "reconstruct",
-            "gaas.h5",
-            "-o",
-            output,
-            "--solver",
-            "adam",
-            "--set",
-            "iterations=100000",
-            "--set",
-            "learning_rate=0.005",
-            *more,
-        ],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    assert run("--version", cwd=tmp_path, apart=True).strip()[0].isdigit()
 
 
 def _reach(state, steps):
@@ -211,60 +190,39 @@ def _reach(state, steps):
 
     deadline, reached = time.monotonic() + 120, 0
     while reached < steps and time.monotonic() < deadline:
-        time.sleep(0.1)
+        time.sleep(0.02)
         if state.exists():
             reached = int(load_checkpoint(state)["step"])
     assert reached >= steps
     return reached
 
 
-def test_ctrl_c_keeps_the_partial_volume(folder):
-    process = _start(folder, "partial.h5", "--checkpoint", "partial.state", "--every", "0")
-    _reach(folder / "partial.state", 1)
-    process.send_signal(signal.SIGINT)
-    text, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, text
-    assert "partial volume, step" in text
-    volume = load_volume(folder / "partial.h5")
-    assert volume.provenance["outcome"]["state"] == "stopped"
-    assert 0 < volume.provenance["outcome"]["steps"] < 100000
-    assert np.abs(volume.array).max() > 0
+def test_samples_by_name(tmp_path: Path):
+    assert "8, 64, 64" in run("info", "srtio3", "--quick", cwd=tmp_path)
 
 
-def test_kill_minus_nine_then_resume(folder):
-    process = _start(folder, "killed.h5", "--resume", "--every", "0")
-    state = folder / "killed.h5.checkpoint"
-    _reach(state, 2)
-    process.kill()
-    process.communicate()
-    assert not (folder / "killed.h5").exists()
-    assert not [p for p in folder.glob(".*partial*") if "checkpoint" not in p.name]
-    from napari_mepdiff.reconstruction.checkpoint import load_checkpoint
-
-    reached = int(load_checkpoint(state)["step"])
-    process = _start(folder, "killed.h5", "--resume", "--every", "0")
-    _reach(state, reached + 1)
-    process.send_signal(signal.SIGINT)
-    text, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, text
-    assert load_volume(folder / "killed.h5").provenance["outcome"]["steps"] > reached
+QUICK = ("--slices", "4", "--set", "evaluations=10")
 
 
-def test_samples_by_name_and_version(tmp_path: Path):
-    assert "8, 64, 64" in run("info", "srtio3", "--quick", cwd=tmp_path, apart=True)
-    assert run("--version", cwd=tmp_path, apart=True).strip()[0].isdigit()
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A folder with the small measurement, and words for a tiny prior."""
+    folder = tmp_path_factory.mktemp("small")
+    small_file(folder / "small.h5")
+    return folder, ("--set", f"prior={prior_file(folder / 'tiny.safetensors')}")
 
 
-QUICK = ("--elements", "Ga,As", "--set", "steps=8", "--set", "evaluations=10")
-
-
-def test_a_steered_reconstruction_is_replayed_to_the_last_bit(folder):
+def test_a_steered_reconstruction_is_replayed_to_the_last_bit(small):
+    folder, tiny = small
     text = run(
         "reconstruct",
-        "gaas.h5",
+        "small.h5",
         "-o",
         "steered.tif",
-        *QUICK[2:],  # free voxels: no elements
+        *QUICK,
+        *tiny,  # free voxels: no elements
+        "--set",
+        "steps=8",
         "--set",
         "guidance=newton",
         "--set",
@@ -296,30 +254,33 @@ def test_a_steered_reconstruction_is_replayed_to_the_last_bit(folder):
         assert np.array_equal(load_volume(folder / name).array, first)
 
 
-def test_dps_with_elements_is_what_one_gets_by_default(folder):
-    text = run("reconstruct", "gaas.h5", "-o", "atoms.h5", *QUICK, cwd=folder)
+def test_dps_with_elements_is_what_one_gets_by_default(folder, monkeypatch):
+    shorten_sampling(monkeypatch.setattr)
+    words = ("--elements", "Ga,As", "--set", "steps=4", "--set", "evaluations=5")
+    text = run("reconstruct", "gaas.h5", "-o", "atoms.h5", *words, cwd=folder)
     assert "Diffusion posterior sampling" in text
     history = load_volume(folder / "atoms.h5").provenance
     assert history["recipe"]["solver"] == "dps"
     assert history["recipe"]["opening"]["path"] == str(folder / "gaas.h5")
 
 
-def test_dps_goes_on_after_kill_9_to_the_same_volume(folder):
+def test_a_run_goes_on_after_kill_9_to_the_same_volume(small):
+    folder, tiny = small
     words = (
+        *QUICK,
+        *tiny,
         "--set",
         "guidance=decoupled",
         "--set",
-        "evaluations=10",
-        "--set",
-        "steps=400",
+        "steps=10000",
         "--steer",
-        "24:stop",
+        "60:stop",
         "--every",
         "0",
     )
-    run("reconstruct", "gaas.h5", "-o", "whole.npy", *words, cwd=folder)
+    run("reconstruct", "small.h5", "-o", "whole.npy", *words, cwd=folder)
     process = subprocess.Popen(
-        [*MEPDIFF, "reconstruct", "gaas.h5", "-o", "killed.npy", *words, "--resume"],
+        [*MEPDIFF, "reconstruct", "small.h5", "-o", "killed.npy", *words, "--resume"],
         cwd=folder,
         env=_surroundings(),
         stdout=subprocess.DEVNULL,
@@ -328,10 +289,11 @@ def test_dps_goes_on_after_kill_9_to_the_same_volume(folder):
     steps = _reach(folder / "killed.npy.checkpoint", 3)
     process.kill()
     process.wait()
-    assert steps < 24
+    assert steps < 60
     assert not (folder / "killed.npy").exists()
-    text = run("reconstruct", "gaas.h5", "-o", "killed.npy", *words, "--resume", cwd=folder)
-    assert "partial volume, step 24 of 400" in text
+    assert not [p for p in folder.glob(".*partial*") if "checkpoint" not in p.name]
+    text = run("reconstruct", "small.h5", "-o", "killed.npy", *words, "--resume", cwd=folder)
+    assert "partial volume, step 60 of 10000" in text
     assert np.array_equal(
         load_volume(folder / "killed.npy").array, load_volume(folder / "whole.npy").array
     )

@@ -130,7 +130,11 @@ def test_a_signal_stops_after_the_step_and_saves(measured, tmp_path, number):
     process.send_signal(number)
     text, _ = process.communicate(timeout=60)
     assert process.returncode == 0, text
-    assert load_volume(tmp_path / "out.h5").provenance["outcome"]["state"] == "stopped"
+    assert "partial volume, step" in text
+    volume = load_volume(tmp_path / "out.h5")
+    assert volume.provenance["outcome"]["state"] == "stopped"
+    assert 0 < volume.provenance["outcome"]["steps"] < 100000
+    assert np.abs(volume.array).max() > 0
 
 
 SLOW = """

@@ -1,4 +1,4 @@
-"""The demonstration, from a sample to exported volumes, in a process of its own."""
+"""The demonstration, from a measurement to exported volumes, in a process of its own."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ import sys
 
 from napari_mepdiff.export.volumes import load_volume
 from napari_mepdiff.gui.demo import UNDER_XVFB
+from napari_mepdiff.measurement.formats import own
+from tests.gui.conftest import small_data
 
 
 def test_the_demonstration_comes_to_its_end(tmp_path, screen):
     """It is the first thing that a newcomer runs."""
+    data = tmp_path / "small.h5"  # smaller than the samples
+    own.save(small_data(), data)
     done = subprocess.run(
         [
             *(sys.executable, "-m", "napari_mepdiff.gui.demo", "--output", tmp_path),
-            *("--sample", "mos2", "--steps", "4", "--guidance", "newton"),
+            *("--sample", data, "--steps", "4", "--guidance", "newton"),
         ],
         env={**os.environ, UNDER_XVFB: "1"},
         capture_output=True,
@@ -27,5 +31,5 @@ def test_the_demonstration_comes_to_its_end(tmp_path, screen):
     assert {"1_data", "2_running", "3_comparison", "4_export"} <= pictures
     volumes = list(tmp_path.glob("*.tif"))
     assert len(volumes) == 2
-    assert all(load_volume(path).shape == (8, 64, 64) for path in volumes)
+    assert all(load_volume(path).shape == (4, 32, 32) for path in volumes)
     assert "ssim" in done.stdout

@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -37,8 +38,7 @@ from napari_mepdiff.session.runner import Runner
 from napari_mepdiff.session.session import Session
 thread.AUTOSAVE = 0.0
 session = Session()
-options = eval(sys.argv[2])
-session.take(open_4dstem(sys.argv[1], **options), sys.argv[1], **options)
+session.take(open_4dstem(sys.argv[1]), sys.argv[1])
 session.change("setup", solver="adam", slices=4)
 session.change("preparation", flip_x=True)
 session.change_settings("adam", iterations=100000, learning_rate=5e-3)
@@ -82,15 +82,26 @@ def killed(program, *words, beyond=0):
     return place
 
 
-def lost_run(path, options=None):
-    """What a program leaves that is killed in mid-run."""
-    return killed(PROGRAM, str(path), repr(options or {}))
+@pytest.fixture(scope="session")
+def one_lost_run(measured, tmp_path_factory):
+    """What a program left that was killed in mid-run."""
+    folder = tmp_path_factory.mktemp("lost")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEPDIFF_RECOVERY", str(folder))
+        return killed(PROGRAM, str(measured))
 
 
-def test_a_killed_run_is_gone_on_with_on_its_own_measurement(measured, tmp_path):
+@pytest.fixture
+def lost_run(one_lost_run):
+    """The same where lost runs are looked for: each test has its own."""
+    place = recovery_folder() / one_lost_run.name
+    shutil.copytree(one_lost_run, place)
+    return place
+
+
+@pytest.mark.usefixtures("lost_run")
+def test_a_killed_run_is_gone_on_with_on_its_own_measurement(tmp_path):
     """The next file that was opened would have got the lost run's choices, and its run."""
-    recovery_folder().mkdir(parents=True)
-    lost_run(measured)
     (lost,) = interrupted()
     assert lost.reason == "the program ended while it went on"
     assert lost.record.recipe.preparation.flip_x
@@ -118,14 +129,12 @@ def test_a_killed_run_is_gone_on_with_on_its_own_measurement(measured, tmp_path)
     assert interrupted() == []  # its state has served
 
 
-def test_a_run_that_is_gone_on_with_and_killed_again_is_one_lost_run(measured):
+def test_a_run_that_is_gone_on_with_and_killed_again_is_one_lost_run(lost_run):
     """It left two folders: the newer without a state to go on from, the older with a volume and a
     record that were not those of its state, and open to a second window all the while."""
-    recovery_folder().mkdir(parents=True)
-    place = lost_run(measured)
     (first,) = interrupted()
     killed(GO_ON, beyond=first.record.outcome.steps + 1)
-    assert list(recovery_folder().iterdir()) == [place]
+    assert list(recovery_folder().iterdir()) == [lost_run]
     (again,) = interrupted()
     reached = again.record.outcome.steps
     assert reached > first.record.outcome.steps
@@ -146,10 +155,9 @@ def test_a_run_that_is_gone_on_with_and_killed_again_is_one_lost_run(measured):
     np.testing.assert_array_equal(played.frames.last.volume, run.frame.volume)
 
 
-def test_a_lost_run_that_cannot_be_gone_on_with_stays_as_it_was(measured, monkeypatch):
+@pytest.mark.usefixtures("lost_run")
+def test_a_lost_run_that_cannot_be_gone_on_with_stays_as_it_was(monkeypatch):
     """A failure before the first step would put an empty record beside its volume and state."""
-    recovery_folder().mkdir(parents=True)
-    lost_run(measured)
     (lost,) = interrupted()
 
     def refuse(*_words, **_more):
@@ -173,7 +181,7 @@ def test_a_program_that_ends_in_mid_run_leaves_the_run_to_go_on_with(measured):
     program = PROGRAM.replace(
         "run.run_to_end()", "while run.newest is None: run.poll()\nraise SystemExit(3)"
     )
-    words = [sys.executable, "-c", program, str(measured), "{}"]
+    words = [sys.executable, "-c", program, str(measured)]
     assert subprocess.run(words, env={**os.environ}, timeout=120).returncode == 3
     (lost,) = interrupted()
     assert lost.reason == "the program ended while it went on"
