@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ..measurement.dataset import FourDSTEM
     from .session import Session
 
+ROUNDS = 1
+PASSES = 8  # of a refinement from a sampled volume
 _FILES = {"refine": "refined", "dps": "sampled"}
 
 
@@ -110,6 +112,9 @@ class Asked:
     ----------
     refine, dps : SolverSettings
         Of the two solvers; elements, if the user has given them, are among those of `dps`.
+    rounds : int
+        How often the volume is sampled; before every further time the microscope is refined again,
+        from that volume.
     setup : Setup
         Slices, device, a refined microscope and preview as far as they were chosen; its solver and
         start do not matter.
@@ -118,6 +123,7 @@ class Asked:
     refine: SolverSettings
     dps: SolverSettings
     setup: Setup = field(default_factory=Setup)
+    rounds: int = ROUNDS
 
 
 def asked_in(session: Session) -> Asked:
@@ -159,7 +165,29 @@ def plan_of(data: FourDSTEM, asked: Asked) -> Plan:
             "told" if chosen or known else "refined",
         )
     )
+    if not (chosen or known):
+        for _ in range(1, asked.rounds):
+            steps += _once_more(asked, thin)
     return Plan(tuple(steps), notes)
+
+
+def _once_more(asked: Asked, depth: Depth) -> tuple[RunStep, RunStep]:
+    """The microscope from the volume that was sampled, and the volume again with it.
+
+    Whole atoms fix the volume so well that few parameters of the microscope are then sharply
+    determined: what free voxels took up of coma, tilt or the source's size is told apart.
+    """
+    fields = {"volume": "held", "iterations": PASSES, "position_start": 0}
+    if getattr(asked.refine, "probe", "") == "free":
+        fields["probe"] = "optics"
+    held = asked.refine.with_fields(**fields)
+    again = "the microscope again, from that volume"
+    return (
+        RunStep(again, _setup(asked, "refine", depth), held, "refined", "volume"),
+        RunStep(
+            "the volume with that microscope", _setup(asked, "dps", depth), asked.dps, "refined"
+        ),
+    )
 
 
 def _setup(asked: Asked, solver: str, depth: Depth) -> Setup:

@@ -3,7 +3,8 @@
 A wrong scan step, shear or rotation moves all positions by one affine map; what is left is drift
 and jitter, small and different for each. Every pass gives each position one Newton step. What of
 these steps an affine map describes goes into that map; the rest moves the positions by themselves,
-drawn home as a Gaussian spread asks for. A common shift moves a free volume and nothing else, so it is taken out.
+drawn home as a Gaussian spread asks for. A common shift moves a free volume and nothing else, so it
+is taken out.
 """
 
 from __future__ import annotations

@@ -56,6 +56,7 @@ class Refinement:
             raise ValueError(NO_START)
         self.rng = np.random.default_rng(s.seed)
         probe, self.optics = first_probe(problem, s)
+        self.begun = None if self.optics is None else self.optics.light
         like = problem.likelihood(s.misfit, memory=s.memory, probe=probe)
         assert isinstance(like, Likelihood)
         like.poll = run.control.breathe
@@ -273,7 +274,7 @@ class Refinement:
         probe = ordered(self.pixels.probe).cpu()
         read = self._read(probe)
         # of a probe that its optics made, only pixels beside it say how well they are known
-        errors = read.errors if self.pixels.velocity.abs().any() else {}
+        errors = read.errors if self.held or self.pixels.velocity.abs().any() else {}
         if self.given_up is not None:
             errors = self.given_up
         return RefineInfo(
@@ -295,7 +296,8 @@ class Refinement:
         near = problem.told if self.optics is None else self.optics.light.optics
         alone = None
         if self.optics is not None and "optics" not in self.evidence.off:
-            alone = self.optics.light
+            # the pixels of an earlier run, or those of this one, are another reading
+            alone = self.begun if self.held else self.optics.light
         size, thick = problem.voxel_size, 2 * problem.plane
         read = read_probe(probe, near, (size[1], size[2])).beside(alone, thick)
         return read.at_entrance(problem.plane - DEFAULT_THICKNESS / 2)
