@@ -200,6 +200,7 @@ def automatic(demo: Demo, folder: Path, shot: Callable[..., None]) -> None:
         return there and session.runs[-1].frame.step >= 4
 
     demo.until(sampling, 1800)
+    demo.docks["Reconstruct"].notice.hide()
     shot("automatic", "Reconstruct", 0.42)
     workspace.do_stop()
     demo.until(lambda: not workspace.chain.going_on, 600)

@@ -13,15 +13,8 @@ from napari_mepdiff.measurement.dataset import Calibration
 from napari_mepdiff.reconstruction.registry import SOLVERS
 from napari_mepdiff.session.automatic import Depth
 from napari_mepdiff.session.choices import Setup
-from napari_mepdiff.session.plan import (
-    Asked,
-    Plan,
-    RunStep,
-    depth_for_refine,
-    depth_of,
-    files_of,
-    plan_of,
-)
+from napari_mepdiff.session.depths import depth_for_refine, depth_of
+from napari_mepdiff.session.plan import Asked, Plan, RunStep, files_of, plan_of
 from napari_mepdiff.session.starting import laid_on
 from napari_mepdiff.specimen.volume import Volume
 

@@ -11,13 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ..measurement.dataset import Calibration
-from ..reconstruction.assumptions import slicing
 from ..reconstruction.preview import preview
-from ..reconstruction.registry import SOLVERS
 from ..reconstruction.settings import SolverSettings
-from .automatic import TOGETHER, Depth, depth_for_prior, microscope_known
+from .automatic import Depth, microscope_known
 from .choices import Setup
+from .depths import depth_for_refine, depth_of
 
 if TYPE_CHECKING:
     from ..measurement.dataset import FourDSTEM
@@ -126,12 +124,12 @@ class Asked:
     rounds: int = ROUNDS
 
 
-def asked_in(session: Session) -> Asked:
+def asked_in(session: Session, rounds: int = ROUNDS) -> Asked:
     """What the choices of a session say."""
     setup = session.choices.setup
     found = [session.settings("refine"), session.settings("dps")]
     refine, dps = (preview(s) for s in found) if setup.preview else found
-    return Asked(refine, dps, setup)
+    return Asked(refine, dps, setup, rounds)
 
 
 def plan_of(data: FourDSTEM, asked: Asked) -> Plan:
@@ -199,38 +197,6 @@ def _setup(asked: Asked, solver: str, depth: Depth) -> Setup:
         "start": "",
     }
     return asked.setup.model_copy(update=update)
-
-
-def depth_of(calibration: Calibration, setup: Setup) -> tuple[Depth, tuple[str, ...]]:
-    """Slices of the last step: as chosen, as the told thickness asks, or 8 of 1.6 Å.
-
-    Returns
-    -------
-    Depth, notes
-        A note where the thickness is supposed.
-    """
-    if setup.slices is None and setup.slice_thickness is None:
-        depth = depth_for_prior(calibration)
-    else:
-        each = slicing(calibration, setup.slices, setup.slice_thickness)
-        thick = sum(each) > 2 * TOGETHER
-        depth = Depth(len(each), each[0], max(1, round(TOGETHER / each[0])) if thick else 1)
-    if setup.together > 1:
-        depth = Depth(depth.slices, depth.slice_thickness, setup.together)
-    if calibration.thickness is not None or setup.slices is not None:
-        return depth, ()
-    note = (
-        f"the thickness is not told: {depth.slices} slices of {depth.slice_thickness:g} Å are "
-        "supposed"
-    )
-    return depth, (note,)
-
-
-def depth_for_refine(thin: Depth) -> Depth:
-    """Slices of about 10 Å for the same specimen; those of the prior where it is thin."""
-    whole = thin.slices * thin.slice_thickness
-    count = SOLVERS["refine"].slices(Calibration(thickness=whole), None, None) or thin.slices
-    return Depth(count, whole / count)
 
 
 def lacking(data: FourDSTEM) -> str:

@@ -6,11 +6,12 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Qt, QTimer
-from qtpy.QtWidgets import QLabel
+from qtpy.QtWidgets import QLabel, QSpinBox
 
 from ...reconstruction.estimate import clock
-from ...session.plan import Plan, RunStep, asked_in, lacking, plan_of
+from ...session.plan import ROUNDS, Plan, RunStep, asked_in, lacking, plan_of
 from ..widgets.basic import COLOURS, allow, button, row, words
+from ..widgets.boxes import NoWheel
 
 if TYPE_CHECKING:
     from ...reconstruction.estimate import Estimate
@@ -25,6 +26,12 @@ WHAT = (
     "what you told stays. Then volume and microscope are found together, and then the volume again "
     "with that microscope and with what crystals look like. Each is a run of its own below. Stop "
     "ends it where it is."
+)
+
+AGAIN = (
+    "How often the volume is sampled. Before each further time the microscope is refined again, "
+    "from that volume: coma, tilt or the size of the source, which free voxels can take up, are "
+    "told apart then."
 )
 
 
@@ -69,10 +76,18 @@ class AutomaticPart(QObject):
     def __init__(self, workspace: Workspace, parent: QObject) -> None:
         super().__init__(parent)
         self.workspace, self.session, self.chain = workspace, workspace.session, workspace.chain
-        self.button = button("Automatic", WHAT, workspace.do_automatic)
+        self.button = button("Automatic", WHAT, lambda: workspace.do_automatic(self.rounds.value()))
+        self.rounds = QSpinBox()
+        self.rounds.setRange(1, 9)
+        self.rounds.setValue(ROUNDS)
+        self.rounds.setSuffix(" ×")
+        self.rounds.setToolTip(AGAIN)
+        self.rounds.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.rounds.installEventFilter(NoWheel(self.rounds))
+        self.rounds.valueChanged.connect(lambda _n: self.changed())
         self.total, self.said = words("", small=True), Steps()
-        self.row = row(self.button, self.total)
-        self.row.layout().setStretch(1, 1)
+        self.row = row(self.button, self.rounds, self.total)
+        self.row.layout().setStretch(2, 1)
         self._costs: tuple[Any, tuple[Estimate | None, ...]] = (None, ())  # for which plan
         self._wait = QTimer(self)
         self._wait.setSingleShot(True)
@@ -95,6 +110,7 @@ class AutomaticPart(QObject):
             reason = f"{run.name} is still going on: stop it first"
         else:
             reason = "no 4D-STEM data are open" if data is None else lacking(data)
+        self.rounds.setEnabled(not self.chain.going_on)
         self.button.setProperty("tip", self._tip())
         allow(self.button, reason)
         self.total.setText(self._total())
@@ -144,13 +160,14 @@ class AutomaticPart(QObject):
         if data is None or lacking(data):
             return None
         try:
-            return plan_of(data, asked_in(self.session))
+            return plan_of(data, asked_in(self.session, self.rounds.value()))
         except ValueError:
             return None
 
     def _key(self) -> Any:
         choices = self.session.choices
-        return choices.setup, choices.settings, choices.preparation, self.session.path
+        rounds, path = self.rounds.value(), self.session.path
+        return choices.setup, choices.settings, choices.preparation, path, rounds
 
     def measure(self) -> None:
         """Measure what the steps will take, in the background, while the button is in sight."""
