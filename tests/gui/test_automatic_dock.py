@@ -71,6 +71,7 @@ def test_one_click_from_bare_patterns_to_a_volume(desk, tmp_path, monkeypatch):
     assert after.pixel_mrad is not None
     assert rows["pixel_mrad"].text() != ""
     assert "detector pixel" in part.said.text()
+    desk.until(lambda: part.said.height() >= part.said.heightForWidth(part.said.width()))
     refined, run = session.runs
     assert run.recipe.microscope.path == str(tmp_path / f"{refined.file_stem}_microscope.h5")
     layer = desk.viewer.layers[run.name]

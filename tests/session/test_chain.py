@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 
@@ -137,6 +138,7 @@ def test_each_run_is_played_again_by_itself(through):
     for run in through.session.runs:
         record = run.record()
         assert not record.obstacles()
+        assert re.fullmatch(r"napari-mepdiff, automatic, step [23] of 3", record.made_by)
         again = play(record)
         assert work(again) is None
         np.testing.assert_array_equal(again.frame.volume, run.frame.volume)

@@ -221,20 +221,23 @@ class Chain(Staged):
         name = self.runs[-1].name if start is not None else ""
         try:
             run = self.session.run_of(self._measured, step.setup, step.settings, start, name)
-            self.runs.append(run)
-            self._run = run
-            self._note(cost=ready.cost, run=run.name, notes=ready.notes)
-            cost = "" if ready.cost is None else f", {ready.cost}"
-            self.session.message.emit("info", f"{self.line}{cost}", "")
+            run.made_by += f", automatic, {self._where}"
             self.runner.take(run)
         except (ValueError, OSError) as error:
             self._fail(error)
+            return
+        self._run = run
+        self.runs.append(run)
+        self._note(cost=ready.cost, run=run.name, notes=ready.notes)
+        cost = "" if ready.cost is None else f", {ready.cost}"
+        self.session.message.emit("info", f"{self.line}{cost}", "")
 
     def _run_ended(self, run: RunRecord) -> None:
         if run is not self._run:
             return
         if run.outcome is not None and run.outcome.verdict:
-            self._note(notes=(*self._stage.notes, run.outcome.verdict))
+            first, stop, _causes = run.outcome.verdict.partition(". ")
+            self._note(notes=(*self._stage.notes, first + stop.strip()))
         if run.state == "done":
             self._note(state="done")
             self._next()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QObject, Qt, QTimer
+from qtpy.QtWidgets import QLabel
 
 from ...reconstruction.estimate import clock
 from ...session.plan import Plan, RunStep, asked_in, lacking, plan_of
@@ -27,6 +28,35 @@ WHAT = (
 )
 
 
+class Steps(QLabel):
+    """Text that changes often and wraps; it has the height that it needs at its width.
+
+    A section would give it the height that it needs at the width of its choice.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.setStyleSheet("font-size: 11px;")
+        self.hide()
+
+    def show_text(self, text: str) -> None:
+        """Set it, if it is another; without a text it is hidden."""
+        if text != self.text():
+            self.setText(text)
+            self._fit()
+        self.setVisible(bool(text))
+
+    def resizeEvent(self, event: Any) -> None:
+        """Another width."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        self.setMinimumHeight(max(0, self.heightForWidth(self.width())))
+
+
 class AutomaticPart(QObject):
     """The button, and below it the steps with what each costs and what it took over.
 
@@ -40,7 +70,7 @@ class AutomaticPart(QObject):
         super().__init__(parent)
         self.workspace, self.session, self.chain = workspace, workspace.session, workspace.chain
         self.button = button("Automatic", WHAT, workspace.do_automatic)
-        self.total, self.said = words("", small=True), words("", small=True)
+        self.total, self.said = words("", small=True), Steps()
         self.row = row(self.button, self.total)
         self.row.layout().setStretch(1, 1)
         self._costs: tuple[Any, tuple[Estimate | None, ...]] = (None, ())  # for which plan
@@ -48,7 +78,6 @@ class AutomaticPart(QObject):
         self._wait.setSingleShot(True)
         self._wait.setInterval(PAUSE)
         self._wait.timeout.connect(self.measure)
-        self.said.hide()
 
     def changed(self) -> None:
         """Measurement, choices, or the steps that go on."""
@@ -69,8 +98,7 @@ class AutomaticPart(QObject):
         self.button.setProperty("tip", self._tip())
         allow(self.button, reason)
         self.total.setText(self._total())
-        self.said.setText("".join(self._blocks()))
-        self.said.setVisible(bool(self.said.text()))
+        self.said.show_text("".join(self._blocks()))
 
     def _blocks(self) -> list[str]:
         """A block for each step, with what came of it below."""
