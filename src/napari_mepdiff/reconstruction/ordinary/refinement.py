@@ -142,9 +142,9 @@ class Refinement:
             self.volume.smooth_depth(s.depth_smoothing, self.depth_width)
         loss = float(np.mean(losses))
         if moving:
-            affine = "scan" not in off
+            mapped = "scan" not in off
             at, power, pace = torch.from_numpy(used), self._slope(), s.position_step * rate
-            self.positions.step(slopes, at, power, pace, loss, affine)
+            self.positions.step(slopes, at, power, pace, loss, mapped)
             self._place()
         upright = s.tilt and not self.held and rate == 1.0
         if upright and self.step > FORMING and self.step % 2 == 0:
@@ -233,12 +233,12 @@ class Refinement:
             and "scan" not in evidence.off
             and (last or self.step == s.position_start + TRIAL)
         ):
-            found, now = self.positions.affine, self._judged()
-            self.positions.affine = torch.zeros_like(found)
+            found, now = self.positions.map, self._judged()
+            self.positions.map = torch.zeros_like(found)
             self._place()
             verdict = "scale, shear and rotation of the scan are as told"
             if not evidence.speaks_against("scan", verdict, self.step, now, self._judged()):
-                self.positions.affine = found
+                self.positions.map = found
                 self._place()
 
     def _weigh_probe(self, name: str, verdict: str, other: Tensor) -> None:
