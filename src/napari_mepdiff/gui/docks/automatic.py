@@ -80,7 +80,7 @@ class AutomaticPart(QObject):
         self.rounds = QSpinBox()
         self.rounds.setRange(1, 9)
         self.rounds.setValue(ROUNDS)
-        self.rounds.setSuffix(" ×")
+        self.rounds.setPrefix("rounds: ")
         self.rounds.setToolTip(AGAIN)
         self.rounds.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.rounds.installEventFilter(NoWheel(self.rounds))
