@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari_mepdiff.base.folders import places_of_its_own
 from napari_mepdiff.base.headless import ensure_display
+
+if TYPE_CHECKING:
+    from napari_mepdiff.gui.demo import Demo
 
 HERE = Path(__file__).parent
 
@@ -159,7 +164,31 @@ def main() -> None:
     docks["Microscope"].positions.show_positions()
     shot("microscope", "Microscope")
     shot("microscope_below", "Microscope", 1.0, ("dark",))
+    automatic(demo, shot)
     viewer.close()
+
+
+def automatic(demo: Demo, shot: Callable[..., None]) -> None:
+    """The steps of Automatic on a measurement of whose lens little is told."""
+    workspace, session = demo.workspace, demo.session
+    workspace.files.open("cuwo4_extended")
+    demo.until(lambda: session.path == "cuwo4_extended" and session.findings is not None, 600)
+    session.change("preparation", bin=2)
+    session.change("setup", solver="dps", slices=None, microscope="")
+    session.change_settings("refine", iterations=3, modes=2)
+    session.change_settings("dps", guidance="newton", elements=(), steps=20, evaluations=10)
+    demo.until(lambda: not workspace.jobs.running, 600)
+    before = len(session.runs)
+    workspace.do_automatic()
+
+    def sampling() -> bool:
+        there = len(session.runs) == before + 2 and session.runs[-1].frame is not None
+        return there and session.runs[-1].frame.step >= 4
+
+    demo.until(sampling, 1800)
+    shot("automatic", "Reconstruct", 0.42)
+    workspace.do_stop()
+    demo.until(lambda: not workspace.chain.going_on, 600)
 
 
 if __name__ == "__main__":

@@ -73,6 +73,36 @@ def test_a_foreign_scan_is_held_against_that_of_the_data(folder):
     assert values["tilt x"]["value"] == pytest.approx(-2.0)
 
 
+def test_told_estimated_and_refined_stand_side_by_side(folder, tmp_path):
+    data = record(6, OPTICS, scan=(12, 12))
+    np.save(tmp_path / "bare.npy", np.asarray(data.data).reshape(-1, *data.detector_shape))
+    probe = probe_from_parameters(OPTICS, data.detector_shape, data.real_pixel).numpy()
+    state = MicroscopeState(
+        probe * 100, data.scan_positions(), data.real_pixel, 200.0, optics=OPTICS,
+        errors={"C10": 2.0},
+    )  # fmt: skip
+    state.save(tmp_path / "own.h5")
+    asked = (
+        "own.h5", "--data", "bare.npy", "--scan", "12,12", "--step", "1", "--energy", "200",
+        "--semi-angle", "16", "--overfocus", "240", "--estimate",
+    )  # fmt: skip
+    _found, values = _values(*asked, cwd=tmp_path)
+    focus = values["C10"]
+    assert (focus["told"], focus["refined"], focus["refined_error"]) == (240, 250, 2)
+    assert focus["estimated"] == pytest.approx(250, abs=3 * focus["estimated_error"])
+    assert focus["unit"] == "Å"
+    assert "differs from what was told by +10" in focus["verdict"]
+    assert values["detector pixel"]["estimated"] == pytest.approx(
+        data.calibration.pixel_size, rel=0.03
+    )
+    assert values["semi-angle"]["told"] == 16
+    assert values["tilt y"]["estimated"] is None
+    code, said = mepdiff("microscope", *asked, cwd=tmp_path)
+    assert code == 0, said
+    for word in ("told", "estimated", "refined", "unit", "240", "250 ± 2", "Detector and dose"):
+        assert word in said
+
+
 def test_a_file_is_converted_and_nothing_is_overwritten_unasked(folder, tmp_path):
     out = tmp_path / "out.hdf5"
     code, said = mepdiff("microscope", folder / "py4.h5", "-o", out, "--format", "ptyrad")
@@ -99,6 +129,8 @@ def test_another_measurement_is_refused(folder, tmp_path):
         (("own.h5", "--format", "ptyrad"), "-o"),
         (("own.h5", "-o", "x.h5", "--format", "abtem"), "own, ptyrad, py4dstem"),
         (("own.h5", "--scan", "4,5"), "--data"),
+        (("own.h5", "--estimate"), "--data"),
+        (("own.h5", "--energy", "200"), "--data"),
         (("thin.h5",), "it is a measurement"),
         (("none.h5",), "no such file"),
     ],

@@ -95,6 +95,7 @@ def test_menus_are_napari_s_own_and_the_palette_has_every_command(viewers):
     for name in (
         "all",
         "start",
+        "automatic",
         "pause",
         "single",
         "stop",

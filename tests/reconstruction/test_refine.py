@@ -175,6 +175,60 @@ def test_a_measurement_with_every_error_at_once_is_explained(all_wrong):
     assert abs(frame.info.source_size - 0.25) < 3 * frame.info.errors["source_size"] < 0.5
 
 
+def test_positions_that_only_judged_are_found_too(all_wrong):
+    """They had no part in the fit, and stood where they were told to the end."""
+    frame, problem, true, _ = all_wrong
+    judges = np.random.default_rng(0).permutation(196)[:20]
+    places = np.hstack([true, np.ones((196, 1))])
+    others = np.setdiff1d(np.arange(196), judges)
+    away = []
+    for found in (problem.positions, frame.info.positions):
+        affine = np.linalg.lstsq(places[others], found[others], rcond=None)[0]
+        away.append(np.sqrt(np.square(found - places @ affine)[judges].mean()))
+    assert away[1] < 0.5 * away[0]
+
+
+def test_a_volume_that_is_held_sharpens_the_microscope():
+    """As a volume of whole atoms does: what free voxels take up is then told apart."""
+    problem, true, volume = measurement((3.0, -4.0), 0.0, 0.25, 75.0, 0.1)
+    control, asked = Control(), {"volume": "held", "probe": "optics", "position_start": 0}
+    settings = RefineSettings(iterations=11, batch=16, modes=3, background=False, **asked)
+    frame = list(solve(problem, settings, control, start=volume))[-1]
+    assert np.array_equal(frame.volume, volume)
+    np.testing.assert_allclose(frame.info.tilt, (3.0, -4.0), atol=0.2)
+    assert abs(frame.info.source_size - 0.25) < 0.03
+    # its slices act where those of the truth do, so that the probe is meant at the same plane
+    assert abs(frame.info.optics.overfocus + problem.plane - 0.8 - 60.0) < 1.0
+    assert np.sqrt(np.square(frame.info.positions - true).mean()) < 0.02
+    assert frame.loss < 1.05
+    # the next one begins with these optics, not with the pixels that they were read off
+    state = refined(frame, problem)
+    known = replace(
+        problem,
+        probe=torch.from_numpy(state.probe),
+        optics=None,
+        told=state.optics,
+        source_size=state.source_size,
+        tilt=state.tilt,
+        positions=frame.info.positions,
+    )
+    again = next(solve(known, settings.with_fields(iterations=1), start=volume))
+    assert abs(again.loss - frame.loss) < 0.05
+    assert abs(again.info.optics.overfocus - frame.info.optics.overfocus) < 2.0
+
+
+def test_what_a_held_volume_lacks_is_said():
+    problem = crystal_problem(scan=5)[0]
+    with pytest.raises(ValueError, match="begin from an earlier run's volume"):
+        next(solve(problem, RefineSettings(volume="held")))
+    settings = RefineSettings(volume="held", probe="optics")
+    start = np.zeros(problem.shape, np.float32)
+    with pytest.raises(ValueError, match="no optics were read off them"):
+        next(solve(replace(problem, optics=None), settings, start=start))
+    assert "volume_step" in settings.idle()
+    assert settings.position_room() == 0.0
+
+
 def test_errors_are_known_of_optics_whose_pixels_were_given_up():
     """The probe is put back to what its optics make: that is no exact knowledge of them."""
     problem, _, _ = measurement(told=66.0)

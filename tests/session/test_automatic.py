@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -61,6 +63,25 @@ def test_a_disk_off_the_middle_is_centred(recorded):
     centred = after.apply(moved)
     again, _ = told_by_patterns(after, centred, estimate(centred))
     assert (again.centre_y, again.centre_x) == (after.centre_y, after.centre_x)
+
+
+def test_centre_and_orientation_are_taken_over_together(recorded):
+    """The orientation forgot the centre that was taken over a moment before."""
+    lying = np.roll(np.asarray(recorded.data).swapaxes(2, 3), (3, -2), axis=(2, 3))
+    bare = _bare(FourDSTEM(lying, recorded.calibration))
+    found = estimate(bare)
+    best = replace(found.orientations[0], curl=0.1)  # as a specimen with no lattice tells it
+    found = replace(found, sign="likely", orientations=(best, *found.orientations[1:]))
+    after, notes = told_by_patterns(Preparation(), bare, found)
+    assert any(
+        "detector read 'transpose'" in note and note.endswith(": taken over") for note in notes
+    )
+    again = estimate(after.apply(bare))
+    middle = [n // 2 for n in bare.detector_shape]
+    assert again.disk.centre == pytest.approx(middle, abs=0.6)
+    best = again.orientations[0]
+    assert best.name == "as it is"
+    assert best.rotation == pytest.approx(after.apply(bare).calibration.rotation, abs=3)
 
 
 def test_what_was_told_stays_and_a_contradiction_is_said(recorded):

@@ -14,6 +14,8 @@ from .terminal import free, parse_settings
 from .words import pair
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pydantic import BaseModel
 
     from ..measurement.dataset import FourDSTEM
@@ -72,15 +74,13 @@ def auto(
     crystals look like. Each step is kept with its record, and can be run by itself.
     """
     from ..measurement.preparation import Preparation
-    from ..session.automatic import depth_for_prior, microscope_known
     from ..session.begin import begin, settings_of
+    from ..session.choices import Setup
+    from ..session.plan import Asked, files_of, lacking, plan_of
     from ..session.recipe import Opening
+    from ..session.saving import beside
 
-    refined = output.with_name(f"{output.stem}_refined.h5")
-    microscope = refined.with_name(f"{refined.stem}_microscope.h5")
     check_outputs(output, None, overwrite)
-    for path in (refined, microscope):
-        free(path, overwrite)
     fields = parse_settings(set_ or [])
     if elements is not None:
         fields["elements"] = [e.strip() for e in elements.split(",") if e.strip()]
@@ -98,48 +98,51 @@ def auto(
         path=str(file), scan_shape=pair(scan, "scan", int), dataset=dataset, calibration=calibration
     )
     raw = opening.open()
-    print("1. what the patterns say")
-    preparation = _told(preparation, preparation.apply(raw))
+    asked = Asked(first, last, Setup(device=device))
     data = preparation.apply(raw)
-    depth = depth_for_prior(data.calibration)
+    if why := lacking(data):
+        raise typer.BadParameter(f"{why}: say it by --energy, --step, --semi-angle, --pixel-mrad")
+    _free(files_of(plan_of(data, asked).runs, output), overwrite)
+    print("1. what the patterns say")
+    preparation = _told(preparation, data)
+    data = preparation.apply(raw)
+    plan = plan_of(data, asked)
+    for note in plan.notes:
+        print(f"  {note}")
     if data.calibration.thickness is None:
-        print(
-            f"  the thickness is not told: {depth.slices} slices of {depth.slice_thickness:g} Å "
-            "(say it with --thickness)"
-        )
-    known = microscope_known(data)
-    if known:
-        print(f"2. nothing to refine: {known}")
-    else:
-        print("2. volume and microscope together")
-        thick = None if data.calibration.thickness else depth.slices
+        print("  (say the thickness with --thickness)")
+    files = files_of(plan.runs, output)
+    _free(files, overwrite)
+    microscope: Path | None = None
+    for number, (step_, path) in enumerate(zip(plan.runs, files, strict=True), 2):
+        print(f"{number}. {step_.title}")
         run = begin(
             opening,
             preparation,
-            first,
-            solver="refine",
-            slices=thick,
+            step_.settings,
+            solver=step_.solver,
+            slices=step_.setup.slices,
+            slice_thickness=step_.setup.slice_thickness,
+            together=step_.setup.together,
+            microscope=microscope if step_.microscope == "refined" else None,
             device=device,
             made_by="mepdiff auto",
         )
-        work_off(run, refined, None, 30.0, overwrite, None)
-        if run.control.stopped:
+        work_off(run, path, None, 30.0, overwrite, None)
+        if run.control.stopped and path != output:
             print("stopped: go on from here with mepdiff reconstruct --microscope")
             raise typer.Exit(1)
-    print("3. with what crystals look like")
-    run = begin(
-        opening,
-        preparation,
-        last,
-        solver="dps",
-        slices=depth.slices,
-        slice_thickness=depth.slice_thickness,
-        together=depth.together,
-        microscope=None if known else microscope,
-        device=device,
-        made_by="mepdiff auto",
-    )
-    work_off(run, output, None, 30.0, overwrite, None)
+        if step_.solver == "refine":
+            microscope = beside(path, "microscope")
+
+
+def _free(files: Sequence[Path], overwrite: bool) -> None:
+    """Of all steps but the last: volume, and what is refined beside it."""
+    from ..session.saving import beside
+
+    for path in files[:-1]:
+        free(path, overwrite)
+        free(beside(path, "microscope"), overwrite)
 
 
 def _told(preparation: Preparation, data: FourDSTEM) -> Preparation:

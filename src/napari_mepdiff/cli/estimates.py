@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..measurement.dataset import FourDSTEM
     from ..microscope.estimate import Estimate
     from ..microscope.values import Value
+    from ..session.microscope_table import Row
 
 
 def print_estimates(data: FourDSTEM, as_json: bool = False) -> None:
@@ -91,6 +92,34 @@ def value_table(title: str, values: Sequence[Value], found: str) -> Table:
     for v in values:
         told = "–" if v.told is None else f"{v.told:.5g}"
         table.add_row(v.name, told, _with_error(v.value, v.error), v.unit, v.verdict)
+    return table
+
+
+def side_by_side(title: str, rows: Sequence[Row]) -> Table:
+    """Told, estimated and refined values side by side, block by block.
+
+    Parameters
+    ----------
+    title : str
+    rows : sequence of Row
+        Of :func:`~napari_mepdiff.session.microscope_table.microscope_table`.
+    """
+    from rich.table import Table
+
+    from ..session.microscope_table import TITLES, as_words
+
+    table = Table(title=title, title_justify="left")
+    numbers = ("told", "estimated", "refined")
+    for head in ("", *numbers, "unit", "verdict"):
+        table.add_column(head, justify="right" if head in numbers else "left")
+    block = None
+    for r in rows:
+        if r.block != block:
+            block = r.block
+            table.add_section()
+            table.add_row(f"[bold]{TITLES[block]}[/]")
+        found = as_words(r.estimated, r.estimated_error), as_words(r.refined, r.refined_error)
+        table.add_row(r.name, as_words(r.told), *found, r.unit, r.verdict)
     return table
 
 

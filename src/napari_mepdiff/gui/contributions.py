@@ -251,6 +251,11 @@ def start(viewer: napari.Viewer) -> None:
     _do(viewer, "toggle")
 
 
+def automatic(viewer: napari.Viewer) -> None:
+    """From what the patterns say to a volume, step by step."""
+    _do(viewer, "automatic")
+
+
 def pause(viewer: napari.Viewer) -> None:
     """Hold before the next step."""
     _do(viewer, "pause")

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from ..measurement.preparation import Unseen
 from ..session import preferences as memory
+from ..session.chain import Chain
 from ..session.microscopes import Microscopes
 from ..session.session import Session
 from .files import Files
@@ -63,6 +64,7 @@ class Workspace(QObject):
     run_layers : RunLayers
     measurement_layers : MeasurementLayers
     microscopes : Microscopes
+    chain : Chain
     files : Files
     window : Window
     """
@@ -79,6 +81,7 @@ class Workspace(QObject):
         self.run_layers = RunLayers(self.book)
         self.measurement_layers = MeasurementLayers(self.book, self.session)
         self.microscopes = Microscopes(self.session)
+        self.chain = Chain(self.session, self.runner, self.jobs, self.microscopes)
         self.files = Files(self)
         self.book.renamed.connect(self.session.layer_renamed)
         self.runner.arrived.connect(self._arrived)
@@ -105,6 +108,7 @@ class Workspace(QObject):
         self._closed = True
         self.remember()
         self._later.stop()
+        self.chain.close()
         self.jobs.shut()
         self.runner.stop_watching()
         self.window.close()
@@ -198,6 +202,8 @@ class Workspace(QObject):
     def start(self, checkpoint: Any = None) -> RunRecord | None:
         """Begin a run with the present choices; what is wrong is said, not raised."""
         try:
+            if self.chain.going_on:
+                raise ValueError(f"{self.chain.line} goes on: stop it first")
             run = self.runner.start(self._start_volume(), checkpoint)
         except (ValueError, RuntimeError, OSError) as error:
             self.session.report(error, "the run was not started")
@@ -265,6 +271,13 @@ class Workspace(QObject):
         elif run.state == "paused":
             self.runner.resume()
 
+    def do_automatic(self) -> None:
+        """From what the patterns say to a volume, step by step."""
+        try:
+            self.chain.start(self.export_folder())
+        except (ValueError, OSError) as error:
+            self.session.report(error, "nothing was started")
+
     def do_pause(self) -> None:
         """Hold before the next step."""
         self.runner.pause()
@@ -283,6 +296,8 @@ class Workspace(QObject):
 
     def do_stop(self) -> None:
         """End after the present step; asked again while that takes long, do not wait for it."""
+        if self.session.active is None:
+            self.chain.stop()
         self.runner.stop_or_leave()
 
     def do_undo(self) -> None:

@@ -37,7 +37,9 @@ class Estimate:
 
     def __str__(self) -> str:
         about = "roughly " if self.uncertain else "about "
-        return f"{about}{clock(self.seconds)}, {self.bytes / 1e9:.1f} GB on {self.device}"
+        time = "under 1 s" if self.seconds < 1 else f"{about}{clock(self.seconds)}"
+        size = f"{self.bytes / 1e6:.0f} MB" if self.bytes < 1e8 else f"{self.bytes / 1e9:.1f} GB"
+        return f"{time}, {size} on {self.device}"
 
 
 def clock(seconds: float) -> str:

@@ -66,6 +66,8 @@ class Problem:
         What the probe was made from; None where it was given as it is.
     told : Optics or None
         As the file or an earlier run says, whether the probe was made from it or not.
+    source_size : float or None
+        rms for each axis, Å, as an earlier run read it off its probe.
     tilt : (y, x)
         Of the beam, mrad, as an earlier run found it.
     background : float
@@ -94,6 +96,7 @@ class Problem:
     findings: tuple[str, ...] = ()
     optics: Optics | None = None
     told: Optics | None = None
+    source_size: float | None = None
     tilt: tuple[float, float] = (0.0, 0.0)
     background: float = 0.0
 
@@ -241,6 +244,7 @@ class Problem:
             findings=findings,
             optics=illumination if known is None else None,
             told=illumination if microscope is None else microscope.optics or illumination,
+            source_size=microscope.source_size if microscope is not None else None,
             tilt=microscope.tilt if microscope is not None else (0.0, 0.0),
             background=background,
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..measurement.preparation import ORIENTED, Preparation
+from ..microscope.estimate import DOUBTFUL
 from ..reconstruction.assumptions import DEFAULT_SLICES, DEFAULT_THICKNESS
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 GAIN = 0.05  # relative: a detector that differs by less from counting electrons does count them
 OFF_CENTRE = 1.0  # px
 TURNED = 3.0  # degrees
-CURL = 0.3  # rest of curl from which on nothing is taken over
+CURL = 0.3  # rest of curl from which on the deflection alone does not tell
+CLEAR = 10.0  # significance of the shifts of virtual images that tell beside it
 TOGETHER = 10.0  # Å of a thick specimen that the physics takes at a time
 
 
@@ -75,13 +77,13 @@ def told_by_patterns(
     Preparation, notes
         A note for each value: taken over, or why not.
     """
-    fields: dict[str, Any] = {}
     notes: list[str] = []
+    after = preparation
     for part in (_gain, _centre, _scale, _orientation, _focus):
-        for note, more in part(preparation, data, found):
+        for note, more in part(after, data, found):
             notes.append(note)
-            fields |= more
-    after = Preparation.model_validate({**preparation.model_dump(), **fields})
+            # an orientation turns the centre that was just taken over
+            after = Preparation.model_validate({**after.model_dump(), **more})
     return after, tuple(notes)
 
 
@@ -136,7 +138,10 @@ def _orientation(p: Preparation, data: FourDSTEM, found: Estimate) -> _Said:
 
 
 def _doubt(best: Orientation, found: Estimate) -> str:
-    if best.rotation is None or best.curl is None or best.curl > CURL:
+    shifts = found.parallax
+    clear = shifts is not None and shifts.significance > CLEAR and shifts.angle_error < TURNED
+    most = DOUBTFUL if clear else CURL
+    if best.rotation is None or best.curl is None or best.curl > most:
         return "the deflection of the patterns hardly tells"
     if best.sense is False:
         return "shifts of the virtual images speak against it"

@@ -16,9 +16,10 @@ from ..measurement.preparation import Preparation
 from ..reconstruction.history import FrameStore
 from ..reconstruction.registry import SOLVERS, solver_of
 from ..reconstruction.settings import SolverSettings
-from .choices import Choices, Setup
+from .choices import Choices
 from .choosing import Choosing, settings_kept
-from .recipe import GEOMETRY, Attached, Opening, Recipe, Start
+from .measured import Measured, slices_of
+from .recipe import GEOMETRY, Opening, Start
 from .record import Record
 from .runs import RunRecord
 from .undo import Step
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ..measurement.checks import Finding
     from ..measurement.dataset import FourDSTEM
     from ..measurement.detectors import Summary
+    from .choices import Setup
 
 
 class Session(Choosing):
@@ -220,31 +222,47 @@ class Session(Choosing):
             If there are no data, another run goes on, or the solver cannot do what is asked for.
         """
         self.require_free()
+        measured, setup, settings = self.measured(), self.choices.setup, self.run_settings()
+        return self.run_of(measured, setup, settings, start, start_name or setup.start)
+
+    def measured(self) -> Measured:
+        """The measurement that is open, as runs take it.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
         if self.data is None or self.raw is None:
             raise ValueError("open 4D-STEM data first: Data dock, or File ▸ Open Sample")
-        setup, settings = self.choices.setup, self.run_settings()
+        opening = Opening.of(self.raw, self.path, **self.open_options)
+        return Measured(opening, self.choices.preparation, self.data)
+
+    def run_of(
+        self,
+        measured: Measured,
+        setup: Setup,
+        settings: SolverSettings,
+        start: NDArray[Any] | None = None,
+        start_name: str = "",
+    ) -> RunRecord:
+        """A run with another setup and other settings than those that are chosen.
+
+        Raises
+        ------
+        ValueError
+            If the solver cannot do what is asked for.
+        """
         solver_of(settings).refuse(settings, start)
-        name = start_name or setup.start
-        begin = None if start is None else Start(sha256="", name=name)
-        recipe = Recipe(
-            opening=Opening.of(self.raw, self.path, **self.open_options),
-            preparation=self.choices.preparation,
-            start=begin,
-            margin=settings.position_room(),
-            microscope=Attached.of(setup.microscope) if setup.microscope else None,
-            **{**_geometry(setup), "slices": self.slices()},
-        )
+        begin = None if start is None else Start(sha256="", name=start_name)
+        recipe, frames = measured.recipe(setup, settings, begin), self.new_frames()
         return RunRecord(
-            self.next_number(), recipe, settings, self.data, start=start, frames=self.new_frames()
+            self.next_number(), recipe, settings, measured.data, start=start, frames=frames
         )
 
     def slices(self) -> int | None:
         """Slices that were chosen, or that the solver takes of this specimen; None: as usual."""
-        setup = self.choices.setup
-        if self.data is None:
-            return setup.slices
-        entry = SOLVERS[setup.solver]
-        return entry.slices(self.data.calibration, setup.slices, setup.slice_thickness)
+        return slices_of(self.data, self.choices.setup)
 
     def restored_run(self, record: Record, start: NDArray[Any] | None) -> RunRecord:
         """A run with exactly the settings of a record, on the measurement that is open.
@@ -309,7 +327,3 @@ class Session(Choosing):
 
         details = "".join(traceback.format_exception(error))
         self.message.emit("error", f"{what}: {plain_words(error)}", details)
-
-
-def _geometry(setup: Setup) -> dict[str, Any]:
-    return {n: getattr(setup, n) for n in GEOMETRY}

@@ -78,19 +78,9 @@ class EstimateLine(QObject):
 
         def work(_report: Report) -> Any:
             from ...reconstruction.estimate import estimate
-            from ...reconstruction.problem import Problem
+            from ...session.measured import outline
 
-            problem = Problem.from_data(
-                data,
-                slices=session.slices(),
-                slice_thickness=setup.slice_thickness,
-                together=setup.together,
-                modes=setup.modes,
-                device=setup.device,
-                check=False,
-                load=False,
-            )
-            return estimate(problem, settings)
+            return estimate(outline(data, setup, settings), settings)
 
         def done(found: Any) -> None:
             if key != self._key():

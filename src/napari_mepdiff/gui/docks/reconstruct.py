@@ -15,6 +15,7 @@ from ..dock import Dock
 from ..widgets.basic import COLOURS, Section, Status, button, row, words
 from ..widgets.curves import Curves
 from ..widgets.forms import Form
+from .automatic import AutomaticPart
 from .diagnosis import DiagnosisSection
 from .estimate import EstimateLine
 from .lost import LostRunSection
@@ -49,6 +50,7 @@ class ReconstructDock(Dock):
         self.setup = SetupSection(self.workspace)
         self.settings = SettingsSection(self.session)
         self.estimate = EstimateLine(self.workspace, self)
+        self.automatic = AutomaticPart(self.workspace, self)
         self.add(self.setup, self.settings, self.settings.more)
         yield
         self.settings.of_solver(self.session.choices.setup.solver)
@@ -74,6 +76,7 @@ class ReconstructDock(Dock):
         self.listen(s.run_changed, self._run_changed)
         self.listen(s.settings_taken, self._taken)
         self.listen(s.frame_shown, self._frame)
+        self.listen(self.workspace.chain.changed, self._buttons)
         self.listen(self.workspace.book.layers_changed, self.setup.layers_changed)
         self.setup.fill_devices()
         self.setup.layers_changed()
@@ -95,6 +98,7 @@ class ReconstructDock(Dock):
         self.watch_form.show_values(self.session.choices.watching)
         self.runs.keep_form.show_values(self.session.choices.watching)
         self.estimate.changed()
+        self.automatic.changed()
 
     def _measured(self, data: FourDSTEM | None) -> None:
         self.estimate.forget()
@@ -130,6 +134,8 @@ class ReconstructDock(Dock):
         self.run_section = Section("Run").add(
             self.estimate.text,
             row(self.start_button, self.pause_button, self.step_button, self.stop_button),
+            self.automatic.row,
+            self.automatic.said,
             self.bar,
             self.state_text,
             self.doubt,
@@ -143,14 +149,18 @@ class ReconstructDock(Dock):
         run = self.session.active
         state = "" if run is None else run.state
         self.start_button.setText("Go on" if state == "paused" else "Start")
-        self.start_button.setEnabled(self.session.data is not None and state in ("", "paused"))
+        between = self.workspace.chain.going_on and run is None  # two runs, or before the first
+        free = self.session.data is not None and not between
+        self.start_button.setEnabled(free and state in ("", "paused"))
         self.pause_button.setText("Resume" if state == "paused" else "Pause")
         self.pause_button.setEnabled(state in ("running", "paused"))
         self.step_button.setEnabled(state in ("running", "paused"))
         leave = self.workspace.runner.can_leave
         self.stop_button.setText("Leave it" if leave else "Stop")
         self.stop_button.setToolTip(LEAVE if leave else STOP)
-        self.stop_button.setEnabled(leave or state in ("starting", "running", "paused"))
+        stops = between or state in ("starting", "running", "paused")
+        self.stop_button.setEnabled(leave or stops)
+        self.automatic.show_steps()
 
     def _run_changed(self, run: RunRecord) -> None:
         if run.state == "stopping":

@@ -3,8 +3,7 @@
 A wrong scan step, shear or rotation moves all positions by one affine map; what is left is drift
 and jitter, small and different for each. Every pass gives each position one Newton step. What of
 these steps an affine map describes goes into that map; the rest moves the positions by themselves,
-drawn home as a Gaussian spread asks for that is itself taken from the shifts found (empirical
-Bayes). A common shift moves the volume and nothing else, so it is taken out.
+drawn home as a Gaussian spread asks for. A common shift moves a free volume and nothing else, so it is taken out.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from .volume_block import CURVATURE, NATS
 Freedom = Literal["fixed", "affine", "free"]
 _LONGEST = 30.0
 SPREAD = 0.1  # Å, before anything is known
+LEAST_SPREAD = 0.005  # Å
 
 
 class PositionsBlock:
@@ -34,6 +34,8 @@ class PositionsBlock:
         (y, x) each, Å, within which windows lie on the canvas.
     freedom : 'affine' or 'free'
     misfit : str
+    together : bool
+        Whether a common shift is free too: of a volume that is held.
 
     Attributes
     ----------
@@ -46,9 +48,15 @@ class PositionsBlock:
     """
 
     def __init__(
-        self, home: Tensor, bounds: tuple[Tensor, Tensor], freedom: Freedom, misfit: Misfit
+        self,
+        home: Tensor,
+        bounds: tuple[Tensor, Tensor],
+        freedom: Freedom,
+        misfit: Misfit,
+        together: bool = False,
     ) -> None:
         self.home, self.bounds, self.freedom, self.misfit = home, bounds, freedom, misfit
+        self.together = together
         self.about_middle = home - home.mean(dim=0)
         self.affine = torch.zeros((2, 2), dtype=torch.float64)
         self.free = torch.zeros_like(home)
@@ -94,7 +102,7 @@ class PositionsBlock:
         curvature = CURVATURE[self.misfit] * slope
         self._learn(gradient)
         step = -size * self.scale * gradient[used] / curvature
-        step -= step.mean(dim=0)
+        step -= self._common(step)
         about = self.about_middle[used]
         shared = about @ self._into_map(about, step, affine)
         if self.freedom == "affine":
@@ -102,8 +110,12 @@ class PositionsBlock:
         known = NATS[self.misfit] * curvature / max(1.0, misfit)
         kept = known / (known + 1 / self.spread**2)
         free = (self.free[used] + step - shared) * kept
-        free -= free.mean(dim=0)
+        free -= self._common(free)
         self.free[used] = free - about @ self._into_map(about, free, affine)
+
+    def _common(self, shift: Tensor) -> Tensor:
+        """What moves a free volume and nothing else."""
+        return torch.zeros_like(shift[0]) if self.together else shift.mean(dim=0)
 
     def _learn(self, gradient: Tensor) -> None:
         """Longer steps while gradients keep their direction, shorter ones once they turn.
@@ -125,6 +137,15 @@ class PositionsBlock:
             return torch.zeros_like(change)
         self.affine = self.affine + change.T
         return change
+
+    @property
+    def stiffness(self) -> float:
+        """Largest curvature of the misfit by a shift, per :func:`slope_power`."""
+        return CURVATURE[self.misfit]
+
+    def found_spread(self, used: Any) -> float:
+        """Å, rms along each axis, of the shifts found of the positions `used`."""
+        return max(LEAST_SPREAD, float(self.free[torch.as_tensor(used)].square().mean().sqrt()))
 
     def state(self) -> dict[str, Any]:
         """What the next step depends on."""

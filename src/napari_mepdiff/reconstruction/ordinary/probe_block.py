@@ -24,8 +24,8 @@ from .volume_block import CURVATURE, MOMENTUM
 ABERRATIONS = ("C10", "C12a", "C12b", "C21a", "C21b", "C23a", "C23b")
 PARAMETERS = (*ABERRATIONS, "source_size")
 RATE = 0.02  # of the natural unit, at the first step
-_SMALLEST = 0.02  # Å: a source has no slope by its size at zero
-_UNITS = {"source_size": 0.1}  # Å
+_SMALLEST = 0.02  # of λ/α: a source has no slope by its size at zero
+_UNITS = {"source_size": 0.1}  # of λ/α, which is about 1 Å of a probe that resolves atoms
 
 
 class OpticsBlock:
@@ -43,9 +43,12 @@ class OpticsBlock:
     ) -> None:
         self.light, self.electrons, self.names = light, electrons, tuple(names)
         o = light.optics
+        self.scale = 1e3 * o.wavelength / o.semi_angle
         self.units = torch.tensor(
             [
-                _UNITS[n] if n in _UNITS else natural_unit(n[:3], o.semi_angle, o.wavelength)
+                _UNITS[n] * self.scale
+                if n in _UNITS
+                else natural_unit(n[:3], o.semi_angle, o.wavelength)
                 for n in self.names
             ],
             dtype=torch.float64,
@@ -71,7 +74,7 @@ class OpticsBlock:
         self.values -= rate * RATE * self.units * mean / (root + 1e-30)
         for name in _UNITS:
             if name in self.names:
-                self.values[self.names.index(name)].clamp_(min=_SMALLEST)
+                self.values[self.names.index(name)].clamp_(min=_SMALLEST * self.scale)
         self._set(self.values)
 
     def _set(self, values: Tensor) -> None:

@@ -41,11 +41,16 @@ class RefineSettings(SolverSettings):
         title="Probe modes",
         description="incoherent; more than the probe has are added to it",
     )
+    volume: Literal["free", "held"] = Field(
+        "free",
+        title="Volume",
+        description="held: it stays as it was at the start, and only the microscope is refined",
+    )
     volume_step: float = Field(
         16.0,
         gt=0,
         title="Step of the volume",
-        description="of a Gauss–Newton step of what all slices share",
+        description="of a Gauss–Newton step of what all slices share; at most 4 for each slice",
     )
     probe: Literal["fixed", "optics", "free"] = Field(
         "free",
@@ -116,6 +121,10 @@ class RefineSettings(SolverSettings):
     def idle(self) -> dict[str, str]:
         """What acts only where something moves."""
         out: dict[str, str] = {}
+        if self.volume == "held":
+            held = ("volume_step", "depth_smoothing", "narrowest", "inner_potential")
+            out |= dict.fromkeys((*held, "non_negative"), "the volume is held")
+            out["held_out"] = "a volume that is held would judge for the microscope it is of"
         if self.positions == "fixed":
             names = ("max_shift", "position_start", "position_step")
             out |= dict.fromkeys(names, "the positions are fixed")
@@ -126,5 +135,5 @@ class RefineSettings(SolverSettings):
         return out
 
     def position_room(self) -> float:
-        """The largest shift, where positions are refined."""
-        return 0.0 if self.positions == "fixed" else self.max_shift
+        """The largest shift, where positions are refined; a volume that is held has its canvas."""
+        return 0.0 if self.positions == "fixed" or self.volume == "held" else self.max_shift

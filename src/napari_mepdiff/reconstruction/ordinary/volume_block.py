@@ -24,6 +24,8 @@ from ...physics.misfit import Misfit
 
 MOMENTUM = 0.9
 _FINE = 0.1  # of the power of coarse detail, below which fine detail is not forced
+EACH = 4.0  # of a Gauss–Newton step, for each slice there is
+RISE = 1.2  # of the misfit from one pass to the next
 DAMPING = 0.1  # of the brightest light: voxels that hardly any light reaches stay calm
 CURVATURE: dict[Misfit, float] = {"amplitude": 1.0, "poisson": 2.0}
 """Of the misfits per electron; that of squared intensities depends on the pattern."""
@@ -50,6 +52,7 @@ class VolumeBlock:
         self.velocity = torch.zeros_like(start)
         self._transfer = _gaussian(start, width) if width > 0 else None
         self.light = torch.ones_like(start[0])
+        self.slower, self.last = 1.0, 0.0
         self.x = self._spread(start)
 
     def _spread(self, values: Tensor) -> Tensor:
@@ -72,6 +75,19 @@ class VolumeBlock:
         """Replace the sources."""
         self.sources = sources.clamp(min=0) if non_negative else sources
         self.x = self._spread(self.sources)
+
+    def pace(self, wanted: float) -> float:
+        """The step as far as it is safe.
+
+        A long one is for what the slices do not have in common, which few of them leave little of.
+        """
+        return min(wanted, EACH * len(self.x)) * self.slower
+
+    def heed(self, loss: float) -> None:
+        """A misfit that rises from pass to pass asks for smaller steps."""
+        if self.last and loss > RISE * self.last:
+            self.slower *= 0.5
+        self.last = loss
 
     def renew(self, likelihood: Likelihood) -> None:
         """Take the light of the whole scan from the present probe and positions."""
@@ -113,11 +129,13 @@ class VolumeBlock:
 
     def state(self) -> dict[str, Any]:
         """What the next step depends on; the light is renewed at each pass."""
-        return {"sources": self.sources, "velocity": self.velocity}
+        pace = {"slower": self.slower, "last": self.last}
+        return {"sources": self.sources, "velocity": self.velocity, **pace}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take up an earlier :meth:`state`."""
         self.velocity.copy_(state["velocity"])
+        self.slower, self.last = float(state["slower"]), float(state["last"])
         self.put(state["sources"].to(self.sources).clone(), False)
 
 
