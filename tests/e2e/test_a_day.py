@@ -40,7 +40,7 @@ def test_from_a_sample_to_an_exported_volume_and_back(desk, tmp_path):
     session.change("setup", slices=truth.shape[0], slice_thickness=truth.voxel_size[0])
     desk.raise_dock(desk.reconstruct)
     session.change_settings(
-        "dps", guidance="newton", elements=(), steps=10, evaluations=5, fraction=0.1
+        "dps", guidance="newton", elements=(), steps=8, evaluations=5, fraction=0.1
     )
     desk.until(lambda: "on cpu" in desk.reconstruct.estimate.text.text(), 60)
     desk.click(desk.reconstruct.start_button)

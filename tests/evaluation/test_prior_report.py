@@ -106,7 +106,7 @@ def test_the_report_has_everything_in_it(tmp_path, monkeypatch):
             "-o",
             str(tmp_path / "r"),
             "--crystals",
-            "6",
+            "3",
             "--samples",
             "2",
             "--depth",
@@ -130,7 +130,7 @@ def test_the_report_has_everything_in_it(tmp_path, monkeypatch):
     for picture in ("predictions", "samples", "statistics", "depth"):
         assert (tmp_path / "r" / f"{picture}.png").stat().st_size > 5000
     numbers = json.loads((tmp_path / "r" / "report.json").read_text())
-    assert numbers["volumes"] == 6
+    assert numbers["volumes"] == 3
     assert numbers["depth"][0]["even spread"]["depth_correlation"] == pytest.approx(0, abs=1e-6)
     again = CliRunner().invoke(
         app,
@@ -141,7 +141,7 @@ def test_the_report_has_everything_in_it(tmp_path, monkeypatch):
             "-o",
             str(tmp_path / "s"),
             "--crystals",
-            "6",
+            "3",
             "--losses-only",
             "--part",
             "test",

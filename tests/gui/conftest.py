@@ -144,6 +144,12 @@ def desk(make_napari_viewer, qtbot, prior_file, monkeypatch):
     from qtpy.QtWidgets import QApplication
 
     _leave_out_of_collections()
+    # napari writes all its settings for each dock that opens, a third of a second in all
+    from napari.settings import _base
+
+    monkeypatch.setattr(
+        _base.EventedConfigFileSettings, "_maybe_save", lambda *_: None, raising=False
+    )
     before = {t.ident for t in threading.enumerate()}
     viewer = make_napari_viewer(show=True)
     viewer.window.resize(1366, 768)

@@ -115,7 +115,7 @@ def test_workers_that_allocate_beside_widgets_that_come_and_go(desk):
     for worker in workers:
         worker.start()
     try:
-        for _ in range(3):
+        for _ in range(2):
             for name in ("Guidance", "Reconstruct", "Compare", "Export"):
                 desk.viewer.window.remove_dock_widget(desk.docks.pop(name).parentWidget())
                 setattr(desk, name.lower(), None)

@@ -56,7 +56,7 @@ def reason(button):
     return "" if button.isEnabled() else first
 
 
-def test_buttons_say_why_they_cannot_act(desk):
+def test_buttons_say_why_they_cannot_act_and_boxes_fix_blocks(desk):
     dock = desk.microscope()
     values = dock.values
     for button in (values.take_button, values.use_button, values.save_button, values.load_button):
@@ -70,6 +70,14 @@ def test_buttons_say_why_they_cannot_act(desk):
     assert "nothing is refined yet" in reason(dock.positions.show_button)
     assert "no value is ticked" in reason(values.take_button)
     assert not reason(values.load_button)
+    # blocks are fixed and freed by their boxes
+    values.table.free("positions", False)
+    values.table.free("tilt", False)
+    settings = desk.session.settings("refine")
+    assert (settings.positions, settings.tilt, settings.probe) == ("fixed", False, "free")
+    desk.workspace.do_undo()
+    assert desk.session.settings("refine").tilt
+    desk.microscope()
 
 
 def test_refined_values_are_shown_and_taken_over(desk):
@@ -128,37 +136,39 @@ def test_the_next_run_begins_with_what_was_refined(desk, tmp_path):
     assert not desk.errors
 
 
-@pytest.mark.parametrize("kind", [0, 1, 2])
-def test_what_is_saved_is_loaded_again(desk, tmp_path, kind):
+def test_what_is_saved_is_loaded_again(desk, tmp_path):
     dock = opened(desk)
     from napari_mepdiff.gui.docks.microscope_values import KINDS
 
-    values, path = dock.values, tmp_path / "saved.h5"
+    values = dock.values
     run = refine(desk, iterations=2)
     desk.microscope()
-    values.ask_save = lambda _title: (str(path), list(KINDS)[kind])
-    values.ask_load = lambda: str(path)
-    desk.click(values.save_button)
-    desk.until(path.exists)
-    desk.idle()
-    desk.click(values.load_button)
-    desk.until(lambda: "saved.h5" in values.sources.currentText())
-    desk.idle()
-    found = desk.workspace.microscopes.found()
-    np.testing.assert_allclose(found.state.probe, run.microscope().probe, atol=1e-3)
-    assert "a file has none" in dock.convergence.said.text()
-    values.sources.setCurrentIndex(0)
-    values.sources.activated.emit(0)
-    desk.microscope()
-    assert desk.workspace.microscopes.run is run
+    for number, kind in enumerate(KINDS):
+        path = tmp_path / f"saved{number}.h5"
+        values.ask_save = lambda _title, path=path, kind=kind: (str(path), kind)
+        values.ask_load = lambda path=path: str(path)
+        desk.click(values.save_button)
+        desk.until(path.exists)
+        desk.idle()
+        desk.click(values.load_button)
+        desk.until(lambda path=path: path.name in values.sources.currentText())
+        desk.idle()
+        found = desk.workspace.microscopes.found()
+        np.testing.assert_allclose(found.state.probe, run.microscope().probe, atol=1e-3)
+        assert "a file has none" in dock.convergence.said.text()
+        values.sources.setCurrentIndex(0)
+        values.sources.activated.emit(0)
+        desk.microscope()
+        assert desk.workspace.microscopes.run is run
+    assert number == 2
     assert not desk.errors
     path.write_bytes(b"no such thing")
     desk.click(values.load_button)
     desk.until(lambda: bool(desk.errors))
-    assert "saved.h5" in desk.errors[-1]
+    assert path.name in desk.errors[-1]
 
 
-def test_probe_phase_and_curves_are_those_of_the_run(desk):
+def test_probe_curves_and_positions_are_those_of_the_run(desk):
     dock = opened(desk)
     run = refine(desk)
     desk.microscope()
@@ -180,12 +190,7 @@ def test_probe_phase_and_curves_are_those_of_the_run(desk):
         steps, values = line.getData()
         np.testing.assert_array_equal(steps, [1, 2, 3, 4])
         np.testing.assert_allclose(values, [r[name] for r in run.frames.records])
-
-
-def test_positions_are_arrows_over_the_virtual_image(desk):
-    dock = opened(desk)
-    run = refine(desk)
-    desk.microscope()
+    # positions are arrows over the virtual image
     button = dock.positions.show_button
     volume = desk.viewer.layers[run.name]
     assert volume.visible
@@ -204,18 +209,6 @@ def test_positions_are_arrows_over_the_virtual_image(desk):
     desk.click(button)
     assert desk.workspace.measurement_layers.moves_layer() is None
     assert volume.visible
-    desk.microscope()
-
-
-def test_blocks_are_fixed_and_freed_by_their_boxes(desk):
-    dock = opened(desk)
-    table = dock.values.table
-    table.free("positions", False)
-    table.free("tilt", False)
-    settings = desk.session.settings("refine")
-    assert (settings.positions, settings.tilt, settings.probe) == ("fixed", False, "free")
-    desk.workspace.do_undo()
-    assert desk.session.settings("refine").tilt
     desk.microscope()
 
 

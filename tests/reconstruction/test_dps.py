@@ -63,7 +63,7 @@ def steps(frames):
 # ---- every kind ----------------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_guidance_runs_and_tells_what_it_does(prior, kind):
-    problem, truth = crystal_problem()
+    problem, truth = crystal_problem(scan=5)
     frames = run(problem, settings(prior, kind, samples=2))
     assert steps(frames) == list(range(1, 9))
     # the ordinary solution is seen too; the paper's network is given none
@@ -152,7 +152,7 @@ def test_guidance_brings_the_misfit_down(prior):
 
 # ---- steering ------------------------------------------------------------------------------------
 def test_a_steered_run_with_ways_back_is_replayed_bit_for_bit(prior):
-    problem, _ = crystal_problem()
+    problem, _ = crystal_problem(scan=5)
     s = settings(prior, "newton", steps=12, passes=1)
     control, seen, branched = Control(), [], False
     for frame in solve(problem, s, control):
@@ -195,7 +195,7 @@ def test_a_steered_run_with_ways_back_is_replayed_bit_for_bit(prior):
 
 @pytest.mark.usefixtures("short_sampling")
 def test_a_branch_that_changes_nothing_comes_to_the_same_end(prior):
-    problem, _ = crystal_problem()
+    problem, _ = crystal_problem(scan=5)
     for kind in ("atoms", "adam"):
         s = settings(prior, kind)
         straight = run(problem, s)[-1]
@@ -208,7 +208,7 @@ def test_a_branch_that_changes_nothing_comes_to_the_same_end(prior):
 
 
 def test_going_back_while_paused_shows_the_state_and_stays_paused(prior):
-    problem, _ = crystal_problem()
+    problem, _ = crystal_problem(scan=5)
     control, frames = Control(), []
 
     def work():
@@ -240,7 +240,7 @@ def test_going_back_while_paused_shows_the_state_and_stays_paused(prior):
 
 
 def test_what_cannot_be_done_is_refused_and_the_run_goes_on(prior):
-    problem, _ = crystal_problem()
+    problem, _ = crystal_problem(scan=5)
     s, control = settings(prior, "decoupled", keep=2), Control()
     for frame in solve(problem, s, control):
         if frame.step == 4:
@@ -254,7 +254,7 @@ def test_what_cannot_be_done_is_refused_and_the_run_goes_on(prior):
 
 
 def test_more_and_fewer_steps_end_at_the_same_level(prior):
-    problem, _ = crystal_problem()
+    problem, _ = crystal_problem(scan=5)
     for steps_, passes in ((20, 1), (5, 1), (14, 2)):
         s, control = settings(prior, "decoupled", passes=passes), Control()
         for frame in solve(problem, s, control):
@@ -270,7 +270,7 @@ def test_more_and_fewer_steps_end_at_the_same_level(prior):
 
 
 def test_a_warm_start_begins_at_its_level(prior):
-    problem, truth = crystal_problem()
+    problem, truth = crystal_problem(scan=5)
     s = settings(prior, "newton", passes=1, condition="none", start_log_snr=1.0, weight=0.0)
     frames = run(problem, s, start=truth)
     assert frames[0].log_snr == pytest.approx(1.0, abs=1e-6)
@@ -283,7 +283,7 @@ def test_a_warm_start_begins_at_its_level(prior):
 @pytest.mark.usefixtures("short_sampling")
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_interrupted_run_goes_on_to_the_same_volume(prior, kind, tmp_path):
-    problem, _ = crystal_problem()
+    problem, _ = crystal_problem(scan=5)
     s = settings(prior, kind, samples=2)
     whole = run(problem, s)
     for stop in (2, 5):
@@ -301,7 +301,7 @@ def test_an_interrupted_run_goes_on_to_the_same_volume(prior, kind, tmp_path):
 
 
 def test_stopped_during_the_ordinary_solution_it_keeps_that(prior):
-    problem, _ = crystal_problem()
+    problem, _ = crystal_problem(scan=5)
     control, frames = Control(), []
     for frame in solve(problem, settings(prior, "atoms", evaluations=60), control):
         frames.append(frame)
@@ -320,7 +320,7 @@ def test_stopped_during_the_ordinary_solution_it_keeps_that(prior):
 
 
 def test_seeds_and_samples(prior):
-    problem, _ = crystal_problem()
+    problem, _ = crystal_problem(scan=5)
     a, b, c = (run(problem, settings(prior, "newton", seed=n))[-1].volume for n in (0, 0, 1))
     assert np.array_equal(a, b)
     assert not np.array_equal(a, c)

@@ -94,6 +94,7 @@ def play(problem, s, control=None, act=None):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_live_setting_changes_the_volume_or_is_refused(prior, problem, undisturbed, kind):
     """With whole atoms, a drag of the schedule was recorded and marked, and did nothing."""
+    together = {}
     for name, value in {"curve": TELL["curve"], **TELL}.items():
         base = (
             {"schedule": "curve", "curve": ((-20.0, 1.0), (10.0, 1.0))} if name == "curve" else {}
@@ -118,8 +119,12 @@ def test_every_live_setting_changes_the_volume_or_is_refused(prior, problem, und
         assert not same(plain, changed), f"{name} has no effect with {kind}"
         stored = s.model_copy(update={name: value}).model_dump(mode="json")[name]
         assert control.changes == [Change(AT, {name: stored})]
-        again, _ = play(problem, s, Script(control.changes))
-        assert same(changed, again)
+        if name != "curve":  # which has no effect beside another schedule
+            together[name] = value
+    changed, control = play(problem, settings(prior, kind), act=lambda c: c.change(**together))
+    assert control.changes[0].settings.keys() == together.keys()
+    again, _ = play(problem, settings(prior, kind), Script(control.changes))
+    assert same(changed, again)
 
 
 def test_every_live_setting_is_among_those_that_must_tell():

@@ -133,6 +133,9 @@ def test_a_better_microscope_of_another_run_is_offered(tmp_path):
     assert remedy.title == f"Use the microscope of {refined.name}"
     apply(session, remedy)
     assert session.choices.setup.microscope.startswith(str(tmp_path / "cache"))
+    place = session.choices.setup.microscope
+    apply(session, remedy)  # the same file, which is not written twice
+    assert session.choices.setup.microscope == place
     session.change("setup", solver="lbfgs")
     after = session.new_run()
     assert after.recipe.problem(after.data).provenance["microscope"]["run"] == refined.name

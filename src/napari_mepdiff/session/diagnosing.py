@@ -21,6 +21,7 @@ from ..base.folders import cache_folder
 from ..reconstruction.diagnosis import MUCH, Diagnosis, Remedy, diagnose
 from ..reconstruction.frame import RefineInfo
 from .replay import read_record, require_same
+from .takeover import own_file_name, use_in_next_run
 
 if TYPE_CHECKING:
     from ..microscope.state import MicroscopeState
@@ -250,11 +251,11 @@ def apply(session: Session, remedy: Remedy) -> None:
         If the patterns have to be looked through first, see :class:`.session.Session`.
     """
     setup = dict(remedy.setup)
-    if remedy.microscope:
-        setup["microscope"] = str(_microscope_file(session, remedy.microscope))
     if remedy.solver:
         setup["solver"] = remedy.solver
     with session.one_undo_step():
+        if remedy.microscope:
+            _use_microscope(session, remedy.microscope)
         if remedy.preparation:
             session.change("preparation", **remedy.preparation)
         if setup:
@@ -263,14 +264,13 @@ def apply(session: Session, remedy: Remedy) -> None:
             session.change_settings(remedy.solver or None, **remedy.settings)
 
 
-def _microscope_file(session: Session, name: str) -> Path:
-    """The refined microscope of a run in a file: that beside its volume, or one of our own."""
+def _use_microscope(session: Session, name: str) -> None:
+    """The microscope that a run refined, for the next runs, in a file of our own."""
     run = session.run_named(name)
     state = None if run is None else run.microscope()
     if run is None or state is None:
         raise ValueError(f"{name} is gone, and with it the microscope it found")
     folder = cache_folder() / "microscopes"
     folder.mkdir(parents=True, exist_ok=True)
-    place = folder / f"{run.file_stem}_microscope.h5"
-    state.save(place)
-    return place
+    place = folder / own_file_name(run.file_stem, state)
+    use_in_next_run(session, state, place, save=not place.exists())

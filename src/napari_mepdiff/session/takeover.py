@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from math import radians
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from ..measurement.preparation import ORIENTED
 from ..physics.optics import wavelength
@@ -155,6 +158,13 @@ def require_same_scan(session: Session, state: MicroscopeState) -> None:
     if session.data is None:
         raise ValueError("open 4D-STEM data first: a refined microscope belongs to a measurement")
     refined_positions(state, session.data)
+
+
+def own_file_name(stem: str, state: MicroscopeState) -> str:
+    """Of a file that holds just this: runs of other sessions may bear the same name."""
+    digest = hashlib.sha256(np.ascontiguousarray(state.probe).tobytes())
+    digest.update(np.ascontiguousarray(state.positions).tobytes())
+    return f"{stem}_{digest.hexdigest()[:8]}_microscope.h5"
 
 
 def use_in_next_run(
