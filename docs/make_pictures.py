@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from napari_mepdiff.base.folders import places_of_its_own
 from napari_mepdiff.base.headless import ensure_display
 
@@ -164,18 +166,30 @@ def main() -> None:
     docks["Microscope"].positions.show_positions()
     shot("microscope", "Microscope")
     shot("microscope_below", "Microscope", 1.0, ("dark",))
-    automatic(demo, shot)
+    automatic(demo, folder, shot)
     viewer.close()
 
 
-def automatic(demo: Demo, shot: Callable[..., None]) -> None:
-    """The steps of Automatic on a measurement of whose lens little is told."""
+def automatic(demo: Demo, folder: Path, shot: Callable[..., None]) -> None:
+    """The steps of Automatic on bare patterns, of which only what no pattern tells is told."""
+    from napari_mepdiff.session.recipe import Opening
+
     workspace, session = demo.workspace, demo.session
-    workspace.files.open("cuwo4_extended")
-    demo.until(lambda: session.path == "cuwo4_extended" and session.findings is not None, 600)
-    session.change("preparation", bin=2)
+    path, data = folder / "scan.npy", Opening(path="cuwo4_extended").open()
+    np.save(path, np.asarray(data.data))
+    workspace.files.open(str(path))
+    demo.until(lambda: session.path == str(path) and session.findings is not None, 600)
+    known = data.calibration
+    session.change(
+        "preparation",
+        energy=known.energy,
+        semi_angle=known.semi_angle,
+        scan_step_y=known.scan_step[0],
+        scan_step_x=known.scan_step[1],
+        bin=2,
+    )
     session.change("setup", solver="dps", slices=None, microscope="")
-    session.change_settings("refine", iterations=3, modes=2)
+    session.change_settings("refine", iterations=8, modes=2)
     session.change_settings("dps", guidance="newton", elements=(), steps=20, evaluations=10)
     demo.until(lambda: not workspace.jobs.running, 600)
     before = len(session.runs)
@@ -186,6 +200,7 @@ def automatic(demo: Demo, shot: Callable[..., None]) -> None:
         return there and session.runs[-1].frame.step >= 4
 
     demo.until(sampling, 1800)
+    demo.docks["Reconstruct"].notice.hide()
     shot("automatic", "Reconstruct", 0.42)
     workspace.do_stop()
     demo.until(lambda: not workspace.chain.going_on, 600)

@@ -35,10 +35,18 @@ def folder(tmp_path_factory):
 
 
 def test_one_command_estimates_refines_and_samples(folder):
-    code, said = mepdiff("auto", "scan.h5", "-o", "out.h5", *QUICK, *LITTLE, cwd=folder)
+    twice = ("--rounds", "2")
+    code, said = mepdiff("auto", "scan.h5", "-o", "out.h5", *QUICK, *LITTLE, *twice, cwd=folder)
     assert code == 0, said
-    for word in ("1. what the patterns say", "gain 1", "2. volume and microscope", "3. with what"):
+    for word in (
+        "1. what the patterns say", "gain 1", "2. volume and microscope", "3. with what",
+        "4. the microscope again", "5. the volume with that microscope",
+    ):  # fmt: skip
         assert word in said
+    # the second refinement held the volume that was sampled
+    held, sampled = (load_volume(folder / f"out_{n}.h5").array for n in ("refined2", "sampled"))
+    assert (held == sampled).all()
+    assert read_record(folder / "out_refined2.h5").recipe.start.name == "out_sampled.h5"
     state = MicroscopeState.load(folder / "out_refined_microscope.h5")
     assert len(state.positions) == 81
     assert load_volume(folder / "out_refined.h5").shape[0] == 3  # of about 10 Å
@@ -47,7 +55,7 @@ def test_one_command_estimates_refines_and_samples(folder):
     assert volume.voxel_size[0] == pytest.approx(1.6)
     recipe = read_record(folder / "out.h5").recipe
     assert recipe.together == 6
-    assert recipe.microscope.path.endswith("out_refined_microscope.h5")
+    assert recipe.microscope.path.endswith("out_refined2_microscope.h5")
     assert recipe.preparation.gain == pytest.approx(12, rel=0.1)
     code, said = mepdiff("auto", "scan.h5", "-o", "out.h5", *QUICK, *LITTLE, cwd=folder)
     assert code != 0

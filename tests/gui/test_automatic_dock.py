@@ -10,6 +10,7 @@ from qtpy.QtCore import Qt
 from napari_mepdiff.session import stages
 from tests.reconstruction.small import crystal_problem
 
+from .conftest import small_data
 from .test_from_npy import typed
 
 SCAN, STEP = 9, 6.4 / 9
@@ -71,6 +72,7 @@ def test_one_click_from_bare_patterns_to_a_volume(desk, tmp_path, monkeypatch):
     assert after.pixel_mrad is not None
     assert rows["pixel_mrad"].text() != ""
     assert "detector pixel" in part.said.text()
+    desk.until(lambda: part.said.height() >= part.said.heightForWidth(part.said.width()))
     refined, run = session.runs
     assert run.recipe.microscope.path == str(tmp_path / f"{refined.file_stem}_microscope.h5")
     layer = desk.viewer.layers[run.name]
@@ -103,6 +105,10 @@ def test_it_says_beforehand_what_it_will_take(desk, tmp_path):
     desk.session.change_settings("refine", iterations=4000)
     assert part.total.text() == ""  # of other settings than these
     desk.until(lambda: part.total.text() != "", 60)
+    desk.session.change_settings("refine", iterations=3)
+    part.rounds.setValue(2)
+    assert "4. the microscope again, from that volume" in part.button.toolTip()
+    desk.until(lambda: part.total.text().startswith("5 steps, roughly "), 60)
     desk.idle()
 
 
@@ -128,3 +134,18 @@ def test_stop_ends_all_steps_and_nothing_else_begins_meanwhile(desk, tmp_path):
     desk.idle()
     desk.take()
     assert part.said.text() == ""  # it was of another measurement
+
+
+def test_what_becomes_known_of_an_ended_run_leaves_the_one_that_goes_on_in_sight(desk):
+    desk.take(small_data())
+    ended = desk.run(steps=3, evaluations=5)
+    desk.settings(steps=5000)
+    desk.click(desk.reconstruct.start_button)
+    run = desk.session.runs[-1]
+    desk.until(lambda: run.frame is not None, 60)
+    desk.session.run_changed.emit(ended)  # as when the cause of its misfit has been found
+    assert desk.reconstruct.runs.selected() is run
+    assert run.name in desk.reconstruct.state_text.text()
+    desk.workspace.do_stop()
+    desk.until(lambda: not run.going_on, 60)
+    desk.idle()

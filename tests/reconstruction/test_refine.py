@@ -19,6 +19,7 @@ from napari_mepdiff.physics.misfit import shot_noise
 from napari_mepdiff.physics.optics import Optics, probe_from_parameters
 from napari_mepdiff.physics.scan import Raster
 from napari_mepdiff.reconstruction.control import Control
+from napari_mepdiff.reconstruction.ordinary.positions_block import PositionsBlock
 from napari_mepdiff.reconstruction.ordinary.refine import RefineSettings, refined
 from napari_mepdiff.reconstruction.preview import preview
 from napari_mepdiff.reconstruction.problem import Problem
@@ -186,6 +187,24 @@ def test_positions_that_only_judged_are_found_too(all_wrong):
         affine = np.linalg.lstsq(places[others], found[others], rcond=None)[0]
         away.append(np.sqrt(np.square(found - places @ affine)[judges].mean()))
     assert away[1] < 0.5 * away[0]
+
+
+def test_a_drift_that_slows_down_is_found_with_few_parameters():
+    problem, _, volume = measurement()
+    time = np.linspace(-1, 1, 196)
+    drift = np.stack([0.15 * time**2, -0.1 * time**3], axis=1)
+    problem = replace(problem, positions=problem.positions + drift)  # told with that error
+    fields = {"volume": "held", "probe": "fixed", "position_start": 0, "background": False}
+    settings = RefineSettings(iterations=6, tilt=False, **fields)
+    frame = list(solve(problem, settings, start=volume))[-1]
+    found = frame.info.positions - problem.positions
+    assert np.sqrt(np.square(found + drift).mean()) < 0.01
+    block = PositionsBlock(torch.from_numpy(problem.positions), (0, 0), "free", "poisson")
+    assert block.courses.shape == (196, 4)
+    rest = drift - block.courses.numpy() @ np.linalg.lstsq(block.courses, drift)[0]
+    assert np.abs(rest - rest.mean(axis=0)).max() < 1e-6
+    alone = PositionsBlock(torch.from_numpy(problem.positions), (0, 0), "affine", "poisson")
+    assert alone.courses.shape == (196, 2)
 
 
 def test_a_volume_that_is_held_sharpens_the_microscope():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 
@@ -137,6 +138,7 @@ def test_each_run_is_played_again_by_itself(through):
     for run in through.session.runs:
         record = run.record()
         assert not record.obstacles()
+        assert re.fullmatch(r"napari-mepdiff, automatic, step [23] of 3", record.made_by)
         again = play(record)
         assert work(again) is None
         np.testing.assert_array_equal(again.frame.volume, run.frame.volume)
@@ -304,3 +306,22 @@ def test_a_step_may_begin_from_the_volume_before_it(desk, bare, tmp_path, monkey
     height = inner.shape[0]
     begun = last.start.sum(axis=0)[offset : offset + height, offset : offset + height]
     np.testing.assert_allclose(begun, inner, atol=1e-4)
+
+
+def test_in_a_second_round_the_microscope_is_refined_from_the_sampled_volume(desk, bare, tmp_path):
+    told(desk, bare)
+    desk.session.change_settings("refine", iterations=3, probe_start=3, modes=2)
+    desk.chain.start(tmp_path, rounds=2)
+    assert desk.chain.line == "step 1 of 5: what the patterns say"
+    assert desk.chain.run_to_end(), desk.chain.reason
+    _, sampled, again, last = desk.session.runs
+    assert [r.solver for r in desk.session.runs] == ["refine", "dps", "refine", "dps"]
+    assert again.first.volume == "held"
+    assert again.started_from == sampled.name
+    assert again.recipe.microscope.path == sampled.recipe.microscope.path
+    assert last.recipe.microscope.path == str(tmp_path / f"{again.file_stem}_microscope.h5")
+    np.testing.assert_allclose(
+        again.frame.volume.sum(dtype=np.float64),
+        sampled.frame.volume.sum(dtype=np.float64),
+        rtol=1e-5,
+    )

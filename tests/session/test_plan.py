@@ -13,15 +13,8 @@ from napari_mepdiff.measurement.dataset import Calibration
 from napari_mepdiff.reconstruction.registry import SOLVERS
 from napari_mepdiff.session.automatic import Depth
 from napari_mepdiff.session.choices import Setup
-from napari_mepdiff.session.plan import (
-    Asked,
-    Plan,
-    RunStep,
-    depth_for_refine,
-    depth_of,
-    files_of,
-    plan_of,
-)
+from napari_mepdiff.session.depths import depth_for_refine, depth_of
+from napari_mepdiff.session.plan import Asked, Plan, RunStep, files_of, plan_of
 from napari_mepdiff.session.starting import laid_on
 from napari_mepdiff.specimen.volume import Volume
 
@@ -47,6 +40,21 @@ def test_a_thick_specimen_is_refined_in_few_slices_and_sampled_in_thin_ones():
     for step in (refine, dps):
         assert step.setup.slices * step.setup.slice_thickness == pytest.approx(78)
     assert plan_of(extended(thickness=78.0), asked()).notes == ()
+
+
+def test_more_rounds_refine_the_microscope_from_the_volume_before():
+    plan = plan_of(extended(thickness=78.0), replace(asked(), rounds=2))
+    refine, dps, again, last = plan.runs
+    assert (refine.settings.volume, again.settings.volume) == ("free", "held")
+    assert again.settings.probe == "optics"
+    assert (again.start, again.microscope) == ("volume", "refined")
+    assert again.setup.slices == dps.setup.slices  # it is the volume's own grid
+    assert again.setup.together == dps.setup.together
+    assert (last.settings, last.setup) == (dps.settings, dps.setup)
+    fixed = replace(asked(), rounds=2)
+    fixed = replace(fixed, refine=fixed.refine.with_fields(probe="fixed"))
+    assert plan_of(extended(), fixed).runs[2].settings.probe == "fixed"
+    assert len(plan_of(small_data(), replace(asked(), rounds=2)).runs) == 1  # its probe is known
 
 
 def test_slices_that_were_chosen_stay():

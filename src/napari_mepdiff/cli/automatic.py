@@ -64,6 +64,12 @@ def auto(
         str | None, typer.Option(help="scan shape NY,NX for a list of patterns")
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="which array of the file")] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="times the volume is sampled; the microscope is refined again between them"
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     overwrite: Annotated[bool, typer.Option(help="replace the outputs")] = False,
 ) -> None:
@@ -71,12 +77,13 @@ def auto(
 
     What nobody told is estimated from the patterns and said; then `refine` finds volume and
     microscope together; then `dps` finds the volume again with that microscope and with what
-    crystals look like. Each step is kept with its record, and can be run by itself.
+    crystals look like. With more rounds the microscope is refined again, from that volume, and the
+    volume sampled again. Each step is kept with its record, and can be run by itself.
     """
     from ..measurement.preparation import Preparation
     from ..session.begin import begin, settings_of
     from ..session.choices import Setup
-    from ..session.plan import Asked, files_of, lacking, plan_of
+    from ..session.plan import ROUNDS, Asked, files_of, lacking, plan_of
     from ..session.recipe import Opening
     from ..session.saving import beside
 
@@ -98,7 +105,7 @@ def auto(
         path=str(file), scan_shape=pair(scan, "scan", int), dataset=dataset, calibration=calibration
     )
     raw = opening.open()
-    asked = Asked(first, last, Setup(device=device))
+    asked = Asked(first, last, Setup(device=device), rounds or ROUNDS)
     data = preparation.apply(raw)
     if why := lacking(data):
         raise typer.BadParameter(f"{why}: say it by --energy, --step, --semi-angle, --pixel-mrad")
@@ -114,6 +121,7 @@ def auto(
     files = files_of(plan.runs, output)
     _free(files, overwrite)
     microscope: Path | None = None
+    before: Path | None = None
     for number, (step_, path) in enumerate(zip(plan.runs, files, strict=True), 2):
         print(f"{number}. {step_.title}")
         run = begin(
@@ -125,6 +133,7 @@ def auto(
             slice_thickness=step_.setup.slice_thickness,
             together=step_.setup.together,
             microscope=microscope if step_.microscope == "refined" else None,
+            start=before if step_.start == "volume" else None,
             device=device,
             made_by="mepdiff auto",
         )
@@ -134,6 +143,7 @@ def auto(
             raise typer.Exit(1)
         if step_.solver == "refine":
             microscope = beside(path, "microscope")
+        before = path
 
 
 def _free(files: Sequence[Path], overwrite: bool) -> None:

@@ -16,6 +16,7 @@ from ..measurement.preparation import Unseen
 from ..session import preferences as memory
 from ..session.chain import Chain
 from ..session.microscopes import Microscopes
+from ..session.plan import ROUNDS
 from ..session.session import Session
 from .files import Files
 from .folders import usual_folder
@@ -271,10 +272,10 @@ class Workspace(QObject):
         elif run.state == "paused":
             self.runner.resume()
 
-    def do_automatic(self) -> None:
-        """From what the patterns say to a volume, step by step."""
+    def do_automatic(self, rounds: int = ROUNDS) -> None:
+        """From what the patterns say to a volume, step by step, sampled so many times."""
         try:
-            self.chain.start(self.export_folder())
+            self.chain.start(self.export_folder(), rounds)
         except (ValueError, OSError) as error:
             self.session.report(error, "nothing was started")
 

@@ -19,7 +19,7 @@ from psygnal import Signal
 
 from ..base.files import require_writable
 from .measured import Measured
-from .plan import Asked, LookStep, RunStep, asked_in, lacking, plan_of
+from .plan import ROUNDS, Asked, LookStep, RunStep, asked_in, lacking, plan_of
 from .staged import Staged
 from .stages import Looked, Ready, State, look_at, make_ready
 from .work import plain_words
@@ -76,13 +76,15 @@ class Chain(Staged):
         self.ended.disconnect()
 
     # ---- what a user does -------------------------------------------------------------------
-    def start(self, folder: str | Path) -> None:
+    def start(self, folder: str | Path, rounds: int = ROUNDS) -> None:
         """Begin with the measurement and the choices of the session.
 
         Parameters
         ----------
         folder : path
             Where a refined microscope is kept, as `NAME_microscope.h5`.
+        rounds : int
+            How often the volume is sampled; the microscope is refined again between them.
 
         Raises
         ------
@@ -97,7 +99,7 @@ class Chain(Staged):
         measured = self.session.measured()
         if why := lacking(measured.data):
             raise ValueError(f"{why}: fill it in first")
-        self._asked, self._measured = asked_in(self.session), measured
+        self._asked, self._measured = asked_in(self.session, rounds), measured
         plan = plan_of(measured.data, self._asked)
         self._folder, self._path = Path(folder), self.session.path
         if any(step.microscope == "refined" for step in plan.runs):
@@ -221,20 +223,23 @@ class Chain(Staged):
         name = self.runs[-1].name if start is not None else ""
         try:
             run = self.session.run_of(self._measured, step.setup, step.settings, start, name)
-            self.runs.append(run)
-            self._run = run
-            self._note(cost=ready.cost, run=run.name, notes=ready.notes)
-            cost = "" if ready.cost is None else f", {ready.cost}"
-            self.session.message.emit("info", f"{self.line}{cost}", "")
+            run.made_by += f", automatic, {self._where}"
             self.runner.take(run)
         except (ValueError, OSError) as error:
             self._fail(error)
+            return
+        self._run = run
+        self.runs.append(run)
+        self._note(cost=ready.cost, run=run.name, notes=ready.notes)
+        cost = "" if ready.cost is None else f", {ready.cost}"
+        self.session.message.emit("info", f"{self.line}{cost}", "")
 
     def _run_ended(self, run: RunRecord) -> None:
         if run is not self._run:
             return
         if run.outcome is not None and run.outcome.verdict:
-            self._note(notes=(*self._stage.notes, run.outcome.verdict))
+            first, stop, _causes = run.outcome.verdict.partition(". ")
+            self._note(notes=(*self._stage.notes, first + stop.strip()))
         if run.state == "done":
             self._note(state="done")
             self._next()

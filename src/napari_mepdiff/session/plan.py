@@ -11,18 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ..measurement.dataset import Calibration
-from ..reconstruction.assumptions import slicing
 from ..reconstruction.preview import preview
-from ..reconstruction.registry import SOLVERS
 from ..reconstruction.settings import SolverSettings
-from .automatic import TOGETHER, Depth, depth_for_prior, microscope_known
+from .automatic import Depth, microscope_known
 from .choices import Setup
+from .depths import depth_for_refine, depth_of
 
 if TYPE_CHECKING:
     from ..measurement.dataset import FourDSTEM
     from .session import Session
 
+ROUNDS = 1
+PASSES = 8  # of a refinement from a sampled volume
 _FILES = {"refine": "refined", "dps": "sampled"}
 
 
@@ -110,6 +110,9 @@ class Asked:
     ----------
     refine, dps : SolverSettings
         Of the two solvers; elements, if the user has given them, are among those of `dps`.
+    rounds : int
+        How often the volume is sampled; before every further time the microscope is refined again,
+        from that volume.
     setup : Setup
         Slices, device, a refined microscope and preview as far as they were chosen; its solver and
         start do not matter.
@@ -118,14 +121,15 @@ class Asked:
     refine: SolverSettings
     dps: SolverSettings
     setup: Setup = field(default_factory=Setup)
+    rounds: int = ROUNDS
 
 
-def asked_in(session: Session) -> Asked:
+def asked_in(session: Session, rounds: int = ROUNDS) -> Asked:
     """What the choices of a session say."""
     setup = session.choices.setup
     found = [session.settings("refine"), session.settings("dps")]
     refine, dps = (preview(s) for s in found) if setup.preview else found
-    return Asked(refine, dps, setup)
+    return Asked(refine, dps, setup, rounds)
 
 
 def plan_of(data: FourDSTEM, asked: Asked) -> Plan:
@@ -159,7 +163,29 @@ def plan_of(data: FourDSTEM, asked: Asked) -> Plan:
             "told" if chosen or known else "refined",
         )
     )
+    if not (chosen or known):
+        for _ in range(1, asked.rounds):
+            steps += _once_more(asked, thin)
     return Plan(tuple(steps), notes)
+
+
+def _once_more(asked: Asked, depth: Depth) -> tuple[RunStep, RunStep]:
+    """The microscope from the volume that was sampled, and the volume again with it.
+
+    Whole atoms fix the volume so well that few parameters of the microscope are then sharply
+    determined: what free voxels took up of coma, tilt or the source's size is told apart.
+    """
+    fields = {"volume": "held", "iterations": PASSES, "position_start": 0}
+    if getattr(asked.refine, "probe", "") == "free":
+        fields["probe"] = "optics"
+    held = asked.refine.with_fields(**fields)
+    again = "the microscope again, from that volume"
+    return (
+        RunStep(again, _setup(asked, "refine", depth), held, "refined", "volume"),
+        RunStep(
+            "the volume with that microscope", _setup(asked, "dps", depth), asked.dps, "refined"
+        ),
+    )
 
 
 def _setup(asked: Asked, solver: str, depth: Depth) -> Setup:
@@ -171,38 +197,6 @@ def _setup(asked: Asked, solver: str, depth: Depth) -> Setup:
         "start": "",
     }
     return asked.setup.model_copy(update=update)
-
-
-def depth_of(calibration: Calibration, setup: Setup) -> tuple[Depth, tuple[str, ...]]:
-    """Slices of the last step: as chosen, as the told thickness asks, or 8 of 1.6 Å.
-
-    Returns
-    -------
-    Depth, notes
-        A note where the thickness is supposed.
-    """
-    if setup.slices is None and setup.slice_thickness is None:
-        depth = depth_for_prior(calibration)
-    else:
-        each = slicing(calibration, setup.slices, setup.slice_thickness)
-        thick = sum(each) > 2 * TOGETHER
-        depth = Depth(len(each), each[0], max(1, round(TOGETHER / each[0])) if thick else 1)
-    if setup.together > 1:
-        depth = Depth(depth.slices, depth.slice_thickness, setup.together)
-    if calibration.thickness is not None or setup.slices is not None:
-        return depth, ()
-    note = (
-        f"the thickness is not told: {depth.slices} slices of {depth.slice_thickness:g} Å are "
-        "supposed"
-    )
-    return depth, (note,)
-
-
-def depth_for_refine(thin: Depth) -> Depth:
-    """Slices of about 10 Å for the same specimen; those of the prior where it is thin."""
-    whole = thin.slices * thin.slice_thickness
-    count = SOLVERS["refine"].slices(Calibration(thickness=whole), None, None) or thin.slices
-    return Depth(count, whole / count)
 
 
 def lacking(data: FourDSTEM) -> str:

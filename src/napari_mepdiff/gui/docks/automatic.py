@@ -5,11 +5,13 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QObject, Qt, QTimer
+from qtpy.QtWidgets import QLabel, QSpinBox
 
 from ...reconstruction.estimate import clock
-from ...session.plan import Plan, RunStep, asked_in, lacking, plan_of
+from ...session.plan import ROUNDS, Plan, RunStep, asked_in, lacking, plan_of
 from ..widgets.basic import COLOURS, allow, button, row, words
+from ..widgets.boxes import NoWheel
 
 if TYPE_CHECKING:
     from ...reconstruction.estimate import Estimate
@@ -26,6 +28,41 @@ WHAT = (
     "ends it where it is."
 )
 
+AGAIN = (
+    "How often the volume is sampled. Before each further time the microscope is refined again, "
+    "from that volume: coma, tilt or the size of the source, which free voxels can take up, are "
+    "told apart then."
+)
+
+
+class Steps(QLabel):
+    """Text that changes often and wraps; it has the height that it needs at its width.
+
+    A section would give it the height that it needs at the width of its choice.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.setStyleSheet("font-size: 11px;")
+        self.hide()
+
+    def show_text(self, text: str) -> None:
+        """Set it, if it is another; without a text it is hidden."""
+        if text != self.text():
+            self.setText(text)
+            self._fit()
+        self.setVisible(bool(text))
+
+    def resizeEvent(self, event: Any) -> None:
+        """Another width."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        self.setMinimumHeight(max(0, self.heightForWidth(self.width())))
+
 
 class AutomaticPart(QObject):
     """The button, and below it the steps with what each costs and what it took over.
@@ -39,16 +76,23 @@ class AutomaticPart(QObject):
     def __init__(self, workspace: Workspace, parent: QObject) -> None:
         super().__init__(parent)
         self.workspace, self.session, self.chain = workspace, workspace.session, workspace.chain
-        self.button = button("Automatic", WHAT, workspace.do_automatic)
-        self.total, self.said = words("", small=True), words("", small=True)
-        self.row = row(self.button, self.total)
-        self.row.layout().setStretch(1, 1)
+        self.button = button("Automatic", WHAT, lambda: workspace.do_automatic(self.rounds.value()))
+        self.rounds = QSpinBox()
+        self.rounds.setRange(1, 9)
+        self.rounds.setValue(ROUNDS)
+        self.rounds.setPrefix("rounds: ")
+        self.rounds.setToolTip(AGAIN)
+        self.rounds.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.rounds.installEventFilter(NoWheel(self.rounds))
+        self.rounds.valueChanged.connect(lambda _n: self.changed())
+        self.total, self.said = words("", small=True), Steps()
+        self.row = row(self.button, self.rounds, self.total)
+        self.row.layout().setStretch(2, 1)
         self._costs: tuple[Any, tuple[Estimate | None, ...]] = (None, ())  # for which plan
         self._wait = QTimer(self)
         self._wait.setSingleShot(True)
         self._wait.setInterval(PAUSE)
         self._wait.timeout.connect(self.measure)
-        self.said.hide()
 
     def changed(self) -> None:
         """Measurement, choices, or the steps that go on."""
@@ -66,11 +110,11 @@ class AutomaticPart(QObject):
             reason = f"{run.name} is still going on: stop it first"
         else:
             reason = "no 4D-STEM data are open" if data is None else lacking(data)
+        self.rounds.setEnabled(not self.chain.going_on)
         self.button.setProperty("tip", self._tip())
         allow(self.button, reason)
         self.total.setText(self._total())
-        self.said.setText("".join(self._blocks()))
-        self.said.setVisible(bool(self.said.text()))
+        self.said.show_text("".join(self._blocks()))
 
     def _blocks(self) -> list[str]:
         """A block for each step, with what came of it below."""
@@ -116,13 +160,14 @@ class AutomaticPart(QObject):
         if data is None or lacking(data):
             return None
         try:
-            return plan_of(data, asked_in(self.session))
+            return plan_of(data, asked_in(self.session, self.rounds.value()))
         except ValueError:
             return None
 
     def _key(self) -> Any:
         choices = self.session.choices
-        return choices.setup, choices.settings, choices.preparation, self.session.path
+        rounds, path = self.rounds.value(), self.session.path
+        return choices.setup, choices.settings, choices.preparation, path, rounds
 
     def measure(self) -> None:
         """Measure what the steps will take, in the background, while the button is in sight."""

@@ -168,6 +168,9 @@ class ReconstructDock(Dock):
         self._buttons()
         self.settings.lock()
         self.runs.fill()
+        if self.session.active not in (None, run):  # of one that ended before, something is known
+            self.diagnosis.show_run()
+            return
         self._show_state(run)
         if run.state in ("done", "stopped", "failed"):
             self.estimate.soon()  # none was made for what changed while it went on

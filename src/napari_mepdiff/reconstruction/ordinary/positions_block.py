@@ -1,9 +1,10 @@
-"""The positions' part of a refinement: one affine map, and a small shift of each.
+"""The positions' part of a refinement: one map of few parameters, and a small shift of each.
 
-A wrong scan step, shear or rotation moves all positions by one affine map; what is left is drift
-and jitter, small and different for each. Every pass gives each position one Newton step. What of
-these steps an affine map describes goes into that map; the rest moves the positions by themselves,
-drawn home as a Gaussian spread asks for. A common shift moves a free volume and nothing else, so it is taken out.
+A wrong scan step, shear or rotation, and a steady drift, move all positions by one affine map; a
+drift that slows down adds powers of the time. What is left is jitter, small and different for each.
+Every pass gives each position one Newton step. What of these steps the map describes goes into it;
+the rest moves the positions by themselves, drawn home as a Gaussian spread asks for. A common shift
+moves a free volume and nothing else, so it is taken out.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from .volume_block import CURVATURE, NATS
 Freedom = Literal["fixed", "affine", "free"]
 _LONGEST = 30.0
 SPREAD = 0.1  # Å, before anything is known
+FEW = 16  # positions, of which nothing slow can be said
+LEAST_COURSE = 0.01  # of the whole time's
 LEAST_SPREAD = 0.005  # Å
 
 
@@ -33,14 +36,15 @@ class PositionsBlock:
     bounds : (low, high)
         (y, x) each, Å, within which windows lie on the canvas.
     freedom : 'affine' or 'free'
+        Free ones have a slow drift, too, and a shift each.
     misfit : str
     together : bool
         Whether a common shift is free too: of a volume that is held.
 
     Attributes
     ----------
-    affine : Tensor
-        (2, 2), the map's difference from no change.
+    map : Tensor
+        (2, B), Å along (y, x) for each course of `courses`; zero is no change.
     free : Tensor
         (N, 2), Å, shifts beyond it.
     held : bool
@@ -57,8 +61,8 @@ class PositionsBlock:
     ) -> None:
         self.home, self.bounds, self.freedom, self.misfit = home, bounds, freedom, misfit
         self.together = together
-        self.about_middle = home - home.mean(dim=0)
-        self.affine = torch.zeros((2, 2), dtype=torch.float64)
+        self.courses = courses(home, drift=freedom == "free")
+        self.map = torch.zeros((2, self.courses.shape[1]), dtype=torch.float64)
         self.free = torch.zeros_like(home)
         self.spread = SPREAD
         self.held = False
@@ -67,7 +71,7 @@ class PositionsBlock:
 
     def places(self, largest: float) -> Tensor:
         """(N, 2), Å; nothing farther than `largest` from home, or off the canvas."""
-        shift = self.about_middle @ self.affine.T + self.free
+        shift = self.courses @ self.map.T + self.free
         wanted = self.home + shift
         found = (self.home + shift.clamp(-largest, largest)).clamp(*self.bounds)
         self.held = not torch.equal(found, wanted)
@@ -80,7 +84,7 @@ class PositionsBlock:
         slope: Tensor,
         size: float,
         misfit: float,
-        affine: bool = True,
+        mapped: bool = True,
     ) -> None:
         """One step of all positions that were used.
 
@@ -96,22 +100,22 @@ class PositionsBlock:
             In Newton steps of that curvature.
         misfit : float
             Over shot noise: a model that is wrong by so much knows positions less well.
-        affine : bool
+        mapped : bool
             Whether the map moves.
         """
         curvature = CURVATURE[self.misfit] * slope
         self._learn(gradient)
         step = -size * self.scale * gradient[used] / curvature
         step -= self._common(step)
-        about = self.about_middle[used]
-        shared = about @ self._into_map(about, step, affine)
+        about = self.courses[used]
+        shared = about @ self._into_map(about, step, mapped)
         if self.freedom == "affine":
             return
         known = NATS[self.misfit] * curvature / max(1.0, misfit)
         kept = known / (known + 1 / self.spread**2)
         free = (self.free[used] + step - shared) * kept
         free -= self._common(free)
-        self.free[used] = free - about @ self._into_map(about, free, affine)
+        self.free[used] = free - about @ self._into_map(about, free, mapped)
 
     def _common(self, shift: Tensor) -> Tensor:
         """What moves a free volume and nothing else."""
@@ -131,11 +135,11 @@ class PositionsBlock:
         self.last = gradient.clone()
 
     def _into_map(self, about: Tensor, shift: Tensor, wanted: bool) -> Tensor:
-        """What an affine map says of shifts (n, 2) goes into the map; (2, 2), zero if unwanted."""
+        """What the map can say of shifts (n, 2) goes into it; (B, 2), zero if unwanted."""
         change = torch.linalg.lstsq(about, shift).solution
         if not wanted:
             return torch.zeros_like(change)
-        self.affine = self.affine + change.T
+        self.map = self.map + change.T
         return change
 
     @property
@@ -149,13 +153,30 @@ class PositionsBlock:
 
     def state(self) -> dict[str, Any]:
         """What the next step depends on."""
-        return {"affine": self.affine, "free": self.free, "last": self.last, "scale": self.scale}
+        return {"map": self.map, "free": self.free, "last": self.last, "scale": self.scale}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take up an earlier :meth:`state`."""
-        for name in ("affine", "free", "last"):
+        for name in ("map", "free", "last"):
             setattr(self, name, state[name].clone())
         self.scale = float(state["scale"])
+
+
+def courses(home: Tensor, drift: bool) -> Tensor:
+    """What moves all positions together, (N, B): y and x in Å, and powers of the time, near 1.
+
+    Patterns come in the order in which they were recorded. A drift at even speed is an affine map
+    of a raster; of its square and cube in time only what no affine map does is a course of its own.
+    """
+    about = home - home.mean(dim=0)
+    if not drift or len(home) < FEW:
+        return about
+    time = torch.linspace(-1, 1, len(home), dtype=home.dtype)
+    powers = torch.stack([time**2, time**3], dim=1)
+    known = torch.cat([torch.ones_like(time)[:, None], about], dim=1)
+    rest = powers - known @ torch.linalg.lstsq(known, powers).solution
+    seen = rest.square().mean(dim=0).sqrt()
+    return torch.cat([about, (rest / seen.clamp(min=1e-12))[:, seen > LEAST_COURSE]], dim=1)
 
 
 def slope_power(probe: Tensor, pixel_size: tuple[float, float]) -> Tensor:

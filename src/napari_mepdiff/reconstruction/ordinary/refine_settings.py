@@ -66,7 +66,7 @@ class RefineSettings(SolverSettings):
     positions: Freedom = Field(
         "free",
         title="Positions",
-        description="affine: one scale, shear and rotation; free: a shift of each as well",
+        description="affine: scale, shear and rotation; free: slow drift and a shift of each too",
     )
     position_start: int = Field(
         3, ge=0, title="Positions from iteration", description="the volume forms first"

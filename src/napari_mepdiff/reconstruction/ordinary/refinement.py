@@ -56,6 +56,7 @@ class Refinement:
             raise ValueError(NO_START)
         self.rng = np.random.default_rng(s.seed)
         probe, self.optics = first_probe(problem, s)
+        self.begun = None if self.optics is None else self.optics.light
         like = problem.likelihood(s.misfit, memory=s.memory, probe=probe)
         assert isinstance(like, Likelihood)
         like.poll = run.control.breathe
@@ -141,9 +142,9 @@ class Refinement:
             self.volume.smooth_depth(s.depth_smoothing, self.depth_width)
         loss = float(np.mean(losses))
         if moving:
-            affine = "scan" not in off
+            mapped = "scan" not in off
             at, power, pace = torch.from_numpy(used), self._slope(), s.position_step * rate
-            self.positions.step(slopes, at, power, pace, loss, affine)
+            self.positions.step(slopes, at, power, pace, loss, mapped)
             self._place()
         upright = s.tilt and not self.held and rate == 1.0
         if upright and self.step > FORMING and self.step % 2 == 0:
@@ -232,12 +233,12 @@ class Refinement:
             and "scan" not in evidence.off
             and (last or self.step == s.position_start + TRIAL)
         ):
-            found, now = self.positions.affine, self._judged()
-            self.positions.affine = torch.zeros_like(found)
+            found, now = self.positions.map, self._judged()
+            self.positions.map = torch.zeros_like(found)
             self._place()
             verdict = "scale, shear and rotation of the scan are as told"
             if not evidence.speaks_against("scan", verdict, self.step, now, self._judged()):
-                self.positions.affine = found
+                self.positions.map = found
                 self._place()
 
     def _weigh_probe(self, name: str, verdict: str, other: Tensor) -> None:
@@ -273,7 +274,7 @@ class Refinement:
         probe = ordered(self.pixels.probe).cpu()
         read = self._read(probe)
         # of a probe that its optics made, only pixels beside it say how well they are known
-        errors = read.errors if self.pixels.velocity.abs().any() else {}
+        errors = read.errors if self.held or self.pixels.velocity.abs().any() else {}
         if self.given_up is not None:
             errors = self.given_up
         return RefineInfo(
@@ -295,7 +296,8 @@ class Refinement:
         near = problem.told if self.optics is None else self.optics.light.optics
         alone = None
         if self.optics is not None and "optics" not in self.evidence.off:
-            alone = self.optics.light
+            # the pixels of an earlier run, or those of this one, are another reading
+            alone = self.begun if self.held else self.optics.light
         size, thick = problem.voxel_size, 2 * problem.plane
         read = read_probe(probe, near, (size[1], size[2])).beside(alone, thick)
         return read.at_entrance(problem.plane - DEFAULT_THICKNESS / 2)
