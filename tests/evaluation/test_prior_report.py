@@ -95,7 +95,7 @@ def test_validation_losses_are_those_of_the_formula_and_repeat():
 
 def test_the_report_has_everything_in_it(tmp_path, monkeypatch):
     # fewer training crystals to search: the search is the same
-    monkeypatch.setattr(report_module, "nearest", partial(nearest, library=64, finalists=4))
+    monkeypatch.setattr(report_module, "nearest", partial(nearest, library=32, finalists=2))
     tiny().save(tmp_path / "p.safetensors")
     out = CliRunner().invoke(
         app,
