@@ -10,7 +10,7 @@ pixel, for the specimen only turns the wave).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -101,21 +101,31 @@ class OpticsBlock:
 class PixelBlock:
     """Every pixel of the modes.
 
+    Parameters
+    ----------
+    refinable : callable, optional
+        Of a gradient's spectrum (M, Ky, Kx), DC in the corner, what moves the probe.
+
     Attributes
     ----------
     probe : Tensor
         (M, Ky, Kx) complex, centred, √electrons.
     """
 
-    def __init__(self, probe: Tensor, misfit: Misfit) -> None:
-        self.probe, self.misfit = probe, misfit
+    def __init__(
+        self, probe: Tensor, misfit: Misfit, refinable: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        self.probe, self.misfit, self.refinable = probe, misfit, refinable
         self.velocity = torch.zeros_like(probe)
         self.power = float(probe.abs().square().sum())
         self.aperture = opening(probe)
 
     def step(self, gradient: Tensor, count: int, size: float) -> None:
         """Against the gradient by the probe of `count` positions; its electrons are known."""
-        inside = torch.fft.ifft2(torch.fft.fft2(gradient) * self.aperture)
+        spectrum = torch.fft.fft2(gradient)
+        if self.refinable is not None:
+            spectrum = self.refinable(spectrum)
+        inside = torch.fft.ifft2(spectrum * self.aperture)
         self.velocity.lerp_(inside / (CURVATURE[self.misfit] * count), 1 - MOMENTUM)
         probe = self.probe - size * self.velocity
         self.probe = probe * (self.power / float(probe.abs().square().sum())) ** 0.5

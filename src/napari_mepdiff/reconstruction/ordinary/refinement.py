@@ -17,6 +17,7 @@ from .detector_block import BackgroundBlock
 from .evidence import Evidence
 from .expected import depth_width, penalty
 from .first_probe import first_probe
+from .grid_window import grid_window
 from .positions_block import PositionsBlock, slope_power
 from .probe_block import PixelBlock, ordered, with_modes
 from .reading import Reading, read_probe
@@ -69,7 +70,7 @@ class Refinement:
         self.background = BackgroundBlock(like, s.misfit) if s.background else None
         if self.background is not None and problem.background:
             self.background.value = problem.background
-        self.pixels = PixelBlock(like.probe.clone(), s.misfit)
+        self.pixels = PixelBlock(like.probe.clone(), s.misfit, grid_window(problem))
         low, high = (torch.from_numpy(b) for b in problem.position_bounds())
         self.positions = PositionsBlock(
             like.positions.clone(), (low, high), s.positions, s.misfit, self.held
