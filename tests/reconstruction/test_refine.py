@@ -19,6 +19,7 @@ from napari_mepdiff.physics.misfit import shot_noise
 from napari_mepdiff.physics.optics import Optics, probe_from_parameters
 from napari_mepdiff.physics.scan import Raster
 from napari_mepdiff.reconstruction.control import Control
+from napari_mepdiff.reconstruction.ordinary.grid_window import GridWindow, radius_for
 from napari_mepdiff.reconstruction.ordinary.positions_block import PositionsBlock
 from napari_mepdiff.reconstruction.ordinary.refine import RefineSettings, refined
 from napari_mepdiff.reconstruction.preview import preview
@@ -189,6 +190,32 @@ def test_positions_that_only_judged_are_found_too(all_wrong):
     assert away[1] < 0.5 * away[0]
 
 
+def test_what_repeats_with_the_raster_is_not_refined():
+    """A probe times a pattern of the scan's period explains the data of another specimen alike."""
+    problem, _, _ = measurement()
+    optics = problem.optics.model_copy(update={"overfocus": 300.0})
+    radius = radius_for(optics, torch.from_numpy(problem.positions))
+    ripple = optics.wavelength * 300.0 / 0.4  # Å from the middle of the refocused probe
+    assert radius == pytest.approx(0.5 * ripple)
+    window = GridWindow(optics, (128, 128), (0.2, 0.2), radius)
+    spectrum = torch.fft.fft2(Illumination(optics, 0.0, 0.0, 1, (128, 128), (0.2, 0.2)).probe())
+    spectrum = spectrum.to(torch.complex64)
+    kx = torch.fft.fftfreq(128, 0.2)
+    ky = kx[:, None]
+    inner = ((ky**2 + kx**2).sqrt() < 0.7 * optics.k_max).float()
+    for away, low, high in ((0.2 * ripple, 0.9, 1.0), (ripple, 0.0, 0.15)):
+        change = spectrum * torch.cos(2 * torch.pi * kx * away) * inner
+        left = float((window(change) * inner).abs().square().sum() / change.abs().square().sum())
+        assert low <= left <= high + 1e-5
+    # a gradient becomes a way down, whatever it is
+    any_ = torch.randn(2, 128, 128, generator=torch.Generator().manual_seed(0)) + 0j
+    assert float((any_.conj() * window(any_)).sum().real) > 0
+    rim = spectrum * (ky**2 + kx**2 > optics.k_max**2)  # sharp, and refined as it is
+    torch.testing.assert_close(window(rim), rim)
+    jittered = problem.positions + np.random.default_rng(0).normal(0, 0.15, (196, 2))
+    assert radius_for(optics, torch.from_numpy(jittered)) is None  # no raster
+
+
 def test_a_drift_that_slows_down_is_found_with_few_parameters():
     problem, _, volume = measurement()
     time = np.linspace(-1, 1, 196)
@@ -243,7 +270,7 @@ def test_what_a_held_volume_lacks_is_said():
     settings = RefineSettings(volume="held", probe="optics")
     start = np.zeros(problem.shape, np.float32)
     with pytest.raises(ValueError, match="no optics were read off them"):
-        next(solve(replace(problem, optics=None), settings, start=start))
+        next(solve(replace(problem, optics=None, told=None), settings, start=start))
     assert "volume_step" in settings.idle()
     assert settings.position_room() == 0.0
 
