@@ -92,6 +92,15 @@ def test_what_was_told_stays_and_a_contradiction_is_said(recorded):
     assert any("told, kept" in note for note in notes)
 
 
+def test_a_probe_that_the_file_holds_is_kept(recorded):
+    """A defocus taken over made another one in its place."""
+    probe = np.ones((1, *recorded.detector_shape), np.complex64)
+    held = replace(_bare(recorded), probe=probe)
+    after, notes = told_by_patterns(Preparation(), held, estimate(held))
+    assert after.overfocus is None
+    assert any("the file holds the probe" in note for note in notes)
+
+
 def test_depth_for_the_prior():
     thick = depth_for_prior(Calibration(thickness=78.0))
     assert (thick.slices, thick.together) == (49, 6)

@@ -163,6 +163,9 @@ def _focus(_p: Preparation, data: FourDSTEM, found: Estimate) -> _Said:
     if shifts is None:
         return
     value = shifts.C10 if shifts.entrance is None else shifts.entrance
+    if data.probe is not None:
+        yield f"overfocus {value:.0f} Å by the patterns; the file holds the probe, kept", {}
+        return
     if told is not None and told.overfocus:
         if abs(value - told.overfocus) > max(3 * shifts.C10_error, 50.0):
             yield f"overfocus {value:.0f} Å by the patterns; {told.overfocus:g} Å told, kept", {}
