@@ -116,7 +116,20 @@ def another(settings, name):
     options: list[Any] = [
         *({} if not isinstance(value, bool) else {not value}),
         *([value + 1, value / 2, value * 2, 0.25] if isinstance(value, (int, float)) else []),
-        *("poisson", "amplitude", "own", "ptyrad", "fixed", ("Zn",), (), (0.3, 0.1), 7, None, 2),
+        *(
+            "poisson",
+            "amplitude",
+            "own",
+            "ptyrad",
+            "fixed",
+            "held",
+            ("Zn",),
+            (),
+            (0.3, 0.1),
+            7,
+            None,
+            2,
+        ),
     ]
     for option in options:
         try:

@@ -25,7 +25,7 @@ ABERRATIONS = ("C10", "C12a", "C12b", "C21a", "C21b", "C23a", "C23b")
 PARAMETERS = (*ABERRATIONS, "source_size")
 RATE = 0.02  # of the natural unit, at the first step
 _SMALLEST = 0.02  # of λ/α: a source has no slope by its size at zero
-_UNITS = {"source_size": 0.1}  # of λ/α, which is about 1 Å of a probe that resolves atoms
+_UNITS = {"source_size": 0.3}  # of λ/α, which is about 1 Å of a probe that resolves atoms
 
 
 class OpticsBlock:
