@@ -24,6 +24,7 @@ from ..physics.propagation import PropagatorKind
 from ..physics.scan import Boundary
 from ..specimen.volume import Volume
 from .assumptions import (
+    DEFAULT_THICKNESS,
     canvas_of,
     electrons_per_pattern,
     few_patterns,
@@ -292,6 +293,14 @@ class Problem:
     def plane(self) -> float:
         """Å below the entrance surface where the first phases act, and the probe is meant."""
         return first_plane(self.slice_thickness, self.together)
+
+    @property
+    def told_here(self) -> Optics | None:
+        """What is told of the probe, with the defocus at :attr:`plane`."""
+        if self.optics is not None or self.told is None:
+            return self.optics
+        focus = self.told.overfocus + self.plane - DEFAULT_THICKNESS / 2
+        return self.told.model_copy(update={"overfocus": focus})
 
     @property
     def electrons(self) -> float:

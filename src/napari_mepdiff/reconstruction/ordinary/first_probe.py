@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor
 
 from ...physics.illumination import Illumination
-from ..assumptions import DEFAULT_THICKNESS
 from ..problem import Problem
 from .probe_block import OpticsBlock, with_modes
 from .refine_settings import RefineSettings
@@ -29,13 +28,12 @@ def first_probe(problem: Problem, s: RefineSettings) -> tuple[Tensor, OpticsBloc
     if optics is not None and s.modes > 1:
         source = SOURCE * 1e3 * optics.wavelength / optics.semi_angle
     if optics is None and s.probe == "optics":
-        if problem.told is None or (problem.source_size is None and s.modes > 1):
+        optics = problem.told_here
+        if optics is None or (problem.source_size is None and s.modes > 1):
             raise ValueError(
                 "the probe is given by its pixels, and no optics were read off them: set Probe to "
                 "'free', or leave the probe away so that it is made from semi-angle and defocus"
             )
-        focus = problem.told.overfocus + problem.plane - DEFAULT_THICKNESS / 2
-        optics = problem.told.model_copy(update={"overfocus": focus})
         source = problem.source_size or 0.0 if s.modes > 1 else 0.0
     if optics is None or s.probe == "fixed":
         wanted = len(problem.probe) if s.probe == "fixed" else s.modes

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from ...physics.illumination import Illumination
 from ...physics.optics import Optics
-from ..assumptions import DEFAULT_THICKNESS
 from ..problem import Problem
 
 REGULAR = 0.1  # spread of the distances of neighbours, over their median, of a raster
@@ -91,13 +90,9 @@ def radius_for(optics: Optics, positions: Tensor) -> float | None:
 
 def grid_window(problem: Problem) -> GridWindow | None:
     """That of a problem; None where its optics are not known, or its positions are no raster."""
-    optics = problem.optics or problem.told
+    optics = problem.told_here
     if optics is None:
         return None
-    focus = optics.overfocus
-    if problem.optics is None:  # told at the entrance
-        focus += problem.plane - DEFAULT_THICKNESS / 2
-    optics = optics.model_copy(update={"overfocus": focus})
     radius = radius_for(optics, torch.from_numpy(problem.positions))
     if radius is None:
         return None

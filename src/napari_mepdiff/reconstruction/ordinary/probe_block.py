@@ -19,6 +19,7 @@ from torch import Tensor
 from ...physics.aberrations import natural_unit
 from ...physics.illumination import Illumination
 from ...physics.misfit import Misfit
+from .moments import Moments
 from .volume_block import CURVATURE, MOMENTUM
 
 ABERRATIONS = ("C10", "C12a", "C12b", "C21a", "C21b", "C23a", "C23b")
@@ -54,9 +55,7 @@ class OpticsBlock:
             dtype=torch.float64,
         )
         self.values = torch.tensor([light.value(n) for n in self.names], dtype=torch.float64)
-        self.mean = torch.zeros_like(self.values)
-        self.square = torch.zeros_like(self.values)
-        self.steps = 0
+        self.moments = Moments(self.values)
 
     def probe(self) -> Tensor:
         """(M, Ky, Kx) complex64, centred, √electrons."""
@@ -66,12 +65,7 @@ class OpticsBlock:
         """One step of Adam against the gradient by the probe of a batch."""
         pull = self.light.pull(self.names, probe_gradient.cpu() * math.sqrt(self.electrons))
         pull *= self.units
-        self.steps += 1
-        self.mean.lerp_(pull, 0.1)
-        self.square.lerp_(pull.square(), 0.01)
-        mean = self.mean / (1 - 0.9**self.steps)
-        root = (self.square / (1 - 0.99**self.steps)).sqrt()
-        self.values -= rate * RATE * self.units * mean / (root + 1e-30)
+        self.values -= rate * RATE * self.units * self.moments.direction(pull)
         for name in _UNITS:
             if name in self.names:
                 self.values[self.names.index(name)].clamp_(min=_SMALLEST * self.scale)
@@ -82,19 +76,13 @@ class OpticsBlock:
 
     def state(self) -> dict[str, Any]:
         """What the next step depends on."""
-        return {
-            "values": self.values,
-            "mean": self.mean,
-            "square": self.square,
-            "steps": self.steps,
-        }
+        return {"values": self.values, **self.moments.state()}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take up an earlier :meth:`state`."""
-        for name in ("values", "mean", "square"):
-            getattr(self, name).copy_(state[name])
-        self.steps = int(state["steps"])
-        if self.steps:
+        self.values.copy_(state["values"])
+        self.moments.load(state)
+        if self.moments.steps:
             self._set(self.values)
 
 

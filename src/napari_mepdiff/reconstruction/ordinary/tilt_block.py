@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...physics.likelihood import Likelihood
 from .lean import lean_of, upright
+from .moments import Moments
 from .volume_block import VolumeBlock
 
 THIN = 20.0  # Å: a lean of free voxels in so little cannot be seen
@@ -33,30 +34,22 @@ class TiltBlock:
     def __init__(self, tilt: tuple[float, float], thickness: tuple[float, ...]) -> None:
         self.value = torch.tensor(tilt, dtype=torch.float64)
         self.unit = 1e3 * UNIT / sum(thickness)
-        self.mean, self.square = torch.zeros_like(self.value), torch.zeros_like(self.value)
-        self.steps = 0
+        self.moments = Moments(self.value)
 
     def step(self, gradient: Tensor, rate: float, likelihood: Likelihood) -> None:
         """One step against the gradient of a batch, per mrad."""
-        pull = gradient * self.unit
-        self.steps += 1
-        self.mean.lerp_(pull, 0.1)
-        self.square.lerp_(pull.square(), 0.01)
-        mean = self.mean / (1 - 0.9**self.steps)
-        root = (self.square / (1 - 0.99**self.steps)).sqrt()
-        self.value = self.value - rate * RATE * self.unit * mean / (root + 1e-30)
+        way = self.moments.direction(gradient * self.unit)
+        self.value = self.value - rate * RATE * self.unit * way
         likelihood.set_gaps(tilt=(float(self.value[0]), float(self.value[1])))
 
     def state(self) -> dict[str, Any]:
         """What the next step depends on."""
-        whole = {"mean": self.mean, "square": self.square, "steps": self.steps}
-        return {"value": self.value, **whole}
+        return {"value": self.value, **self.moments.state()}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take up an earlier :meth:`state`."""
-        for name in ("value", "mean", "square"):
-            setattr(self, name, state[name].clone())
-        self.steps = int(state["steps"])
+        self.value = state["value"].clone()
+        self.moments.load(state)
 
 
 def set_upright(
